@@ -1,0 +1,98 @@
+"""What every model must satisfy, one Protocol per task.
+
+Models are synchronous and know no event loop. `memory_bytes` is what the weights and fixed buffers
+hold; `close` frees them and may be called twice. Real models and their weightless twins in
+`models/toy.py` satisfy the same Protocols and run through the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from models.errors import ModelError
+from models.types import (
+    EmbeddingRequest,
+    EmbeddingResult,
+    GenerationRequest,
+    OcrRequest,
+    OcrResult,
+    RerankRequest,
+    RerankResult,
+    TextDelta,
+)
+
+RequestT = TypeVar("RequestT", contravariant=True)
+ResultT = TypeVar("ResultT")
+
+StepListener = Callable[[Sequence[tuple[str, TextDelta | ModelError]]], None]
+"""Receives, once per engine step and on the engine's thread, what the step added to each request.
+
+The pair is (request id, delta); a `ModelError` ends its request."""
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Generator(Model, Protocol):
+    """A generation engine with continuous batching: its own thread, its own KV cache."""
+
+    @property
+    def context_length(self) -> int: ...
+
+    def add(self, request_id: str, request: GenerationRequest) -> None:
+        """Queue one request (of its `n` the engine serves one choice).
+
+        Raises InvalidInputError, InputTooLongError, OverloadedError or EngineDeadError at once;
+        afterwards every event goes to the listener given at construction. Thread-safe, but
+        tokenises on the calling thread: keep it off an event loop.
+        """
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request within one step; unknown ids are ignored. Thread-safe."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine thread has ended, for whatever reason."""
+
+
+class BatchModel(Model, Protocol[RequestT, ResultT]):
+    """A model that answers many clients' requests in shared batches."""
+
+    def submit(self, requests: Sequence[RequestT]) -> Future[list[ResultT | ModelError]]:
+        """Queue requests and return at once; thread-safe, nothing heavy on the calling thread.
+
+        The future's list has one entry per request, in order; a request that fails alone is its
+        `ModelError`. Whatever waits when the compute thread is free leaves in one token-budgeted
+        batch; a request larger than the budget is split and takes turns with the others.
+        Cancelling the future drops what has not been computed yet.
+        Raises OverloadedError when the queue is full, EngineDeadError when the thread has ended.
+        """
+
+
+class Encoder(BatchModel[EmbeddingRequest, EmbeddingResult], Protocol):
+    """A bi-encoder: texts in, vectors out."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class Reranker(BatchModel[RerankRequest, RerankResult], Protocol):
+    """A cross-encoder: a query and documents in, one score per document out."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class TextRecognizer(BatchModel[OcrRequest, OcrResult], Protocol):
+    """OCR: images in, pages of text lines out."""

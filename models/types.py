@@ -1,0 +1,282 @@
+"""The vocabulary that crosses process boundaries: small frozen dataclasses, free of torch.
+
+Requests travel from the ingress to a replica, results travel back. Every request is one client's
+request; calls that coalesce several clients carry a list of them and return a list of the same
+length, in which an item that failed alone is its `ModelError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+FinishReason = Literal["stop", "length"]
+ScoreNormalization = Literal["standardization", "zscore", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request; `cached_tokens` is the part of the prompt served from KV."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+# --- generation -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; `role` is system, developer, user, assistant or tool."""
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """Messages, rendered by the model's own chat template."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrompt:
+    """Plain text, tokenised as it is (plus the model's BOS token where it wants one)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """Token ids of the model's own vocabulary, used as they are."""
+
+    token_ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen and when generation ends. Defaults are OpenAI's.
+
+    `max_tokens` None: up to the end of the context. `temperature` 0: greedy. `top_k` 0, `top_p` 1,
+    `min_p` 0, `repetition_penalty` 1: off. `logprobs` None: none; k: the chosen token's log
+    probability and the k most likely alternatives. `stop` strings never appear in the output.
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """`n` completions of one prompt; choice i uses seed + i when a seed is given."""
+
+    prompt: Prompt
+    sampling: SamplingParams = SamplingParams()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its natural-log probability; `top` holds the likeliest alternatives."""
+
+    text: str
+    raw: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """What one step added to one choice. The last delta has `finish_reason` and `usage`."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta:
+    """A delta of the choice `index` of a request."""
+
+    index: int
+    delta: TextDelta
+
+
+# --- embeddings and reranking ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """`inputs` are texts or token ids of the model's vocabulary.
+
+    `dimensions` truncates and renormalises. `truncate` cuts over-long inputs at the model's limit
+    instead of refusing them.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingResult:
+    """`vectors` is float32 [len(inputs), dimensions]."""
+
+    vectors: FloatArray
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """One query against documents; over-long documents are cut unless `truncate` is False."""
+
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = True
+    max_tokens_per_document: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult:
+    """`logits` are the head's raw outputs, `scores` after the model's own activation."""
+
+    logits: tuple[float, ...]
+    scores: tuple[float, ...]
+    usage: Usage
+
+
+# --- OCR ------------------------------------------------------------------------------------
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class OcrRequest:
+    """Encoded images (PNG, JPEG, WebP, TIFF, BMP, GIF bytes), one page each."""
+
+    images: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """`polygon`: corners clockwise from the top left, in pixels of the original image."""
+
+    text: str
+    confidence: float
+    polygon: tuple[Point, Point, Point, Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines in reading order; `width` and `height` in pixels."""
+
+    width: int
+    height: int
+    lines: tuple[TextLine, ...]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.text for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class OcrResult:
+    pages: tuple[Page, ...]
+
+
+# --- anomaly detection ----------------------------------------------------------------------
+
+Cell = float | int | str | bool | None
+Row = tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells. `columns` names them when the client sent objects, else it is None."""
+
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """Fit the detector `backend` and keep it under `name`, replacing what was there.
+
+    `schema` maps a column to its encoding (numeric, hash, label, onehot, binary, frequency);
+    inferred when absent. `contamination` is the expected share of anomalies, 0 < c <= 0.5.
+    """
+
+    name: str
+    backend: str
+    table: Table
+    schema: tuple[tuple[str, str], ...] | None = None
+    contamination: float = 0.1
+    normalization: ScoreNormalization = "standardization"
+    parameters: tuple[tuple[str, float | int | str | bool], ...] = ()
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """A fitted detector as the catalogue of artefacts shows it; times are Unix seconds."""
+
+    name: str
+    backend: str
+    version: int
+    created: int
+    size_bytes: int
+    samples: int
+    features: tuple[str, ...]
+    schema: tuple[tuple[str, str], ...]
+    contamination: float
+    threshold: float
+    normalization: ScoreNormalization
+    fit_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyScoreRequest:
+    """Score rows with a fitted detector; `threshold` and `normalization` default to the fit's."""
+
+    name: str
+    table: Table
+    backend: str | None = None
+    threshold: float | None = None
+    normalization: ScoreNormalization | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyScores:
+    """High score = anomaly. `scores` are normalised by *training* statistics, `raw` are not.
+
+    `version` names the one fitted version that produced all of them.
+    """
+
+    scores: tuple[float, ...]
+    raw: tuple[float, ...]
+    threshold: float
+    version: int
+    anomalous: tuple[bool, ...] = field(default=())
