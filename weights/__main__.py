@@ -91,7 +91,7 @@ def _select(options: argparse.Namespace) -> list[ModelSpec]:
 def _list(invocation: Invocation) -> int:
     rows = [("MODEL", "TASK", "SOURCE", "SIZE", "STATE")]
     for spec in invocation.specs:
-        size = _megabytes(invocation.cache.size(spec.source))
+        size = _megabytes(invocation.cache.size(spec))
         rows.append((spec.id, spec.task, spec.source.kind, size, _state(spec, invocation)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -149,11 +149,11 @@ def _verify(invocation: Invocation) -> int:
 
 
 def _verify_one(spec: ModelSpec, invocation: Invocation) -> int:
-    manifest = invocation.cache.manifest(spec.source)
+    manifest = invocation.cache.manifest(spec)
     if manifest is None:
         print(f"{spec.id}: {_state(spec, invocation)}")
         return OK
-    damage = invocation.cache.verify(spec.source)
+    damage = invocation.cache.verify(spec)
     for item in damage:
         _failed(f"{spec.id}: {item}")
     if not damage:
@@ -166,8 +166,8 @@ def _remove(invocation: Invocation) -> int:
         print(f"removed {invocation.cache.clear()} entries")
         return OK
     for spec in invocation.specs:
-        with invocation.cache.lock(spec.source):
-            removed = invocation.cache.remove(spec.source)
+        with invocation.cache.lock(spec):
+            removed = invocation.cache.remove(spec)
         print(f"{spec.id}: {'removed' if removed else 'nothing to remove'}")
     return OK
 
@@ -178,7 +178,7 @@ def _failed(message: str) -> int:
 
 
 def _size(spec: ModelSpec, invocation: Invocation) -> str:
-    size = invocation.cache.size(spec.source)
+    size = invocation.cache.size(spec)
     return f" ({_megabytes(size)})" if size else ""
 
 

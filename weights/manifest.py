@@ -43,14 +43,12 @@ class Damage:
 class Manifest:
     """The content of one cache entry.
 
-    `entry` is what a loader opens, relative to the files; "" is the folder itself. `folder` is set
-    when the files lie in the cache of another tool, else they lie beside the manifest.
+    `entry` is what a loader opens, relative to the files; "" is the folder itself.
     """
 
     source: dict[str, Any]
     entry: str
     files: dict[str, FileRecord]
-    folder: str | None = None
 
     @property
     def size(self) -> int:
