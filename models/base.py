@@ -7,14 +7,19 @@ hold; `close` frees them and may be called twice. Real models and their weightle
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from models.errors import ModelError
 from models.types import (
+    AnomalyScoreRequest,
+    AnomalyScores,
+    DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
+    FitRequest,
     GenerationRequest,
     OcrRequest,
     OcrResult,
@@ -96,3 +101,23 @@ class Reranker(BatchModel[RerankRequest, RerankResult], Protocol):
 
 class TextRecognizer(BatchModel[OcrRequest, OcrResult], Protocol):
     """OCR: images in, pages of text lines out."""
+
+
+class DetectorLibrary(Model, Protocol):
+    """Fitted anomaly detectors by name, kept on disk; blocking and thread-safe."""
+
+    def fit(self, request: FitRequest) -> DetectorInfo:
+        """Fit, store and replace. Raises InvalidInputError or StorageError."""
+
+    def score(
+        self, requests: Sequence[AnomalyScoreRequest]
+    ) -> builtins.list[AnomalyScores | ModelError]:
+        """One entry per request, in order; a request that fails alone is its error."""
+
+    def list(self) -> builtins.list[DetectorInfo]: ...
+
+    def get(self, name: str) -> DetectorInfo:
+        """Raises ModelNotFoundError."""
+
+    def delete(self, name: str) -> None:
+        """Raises ModelNotFoundError."""

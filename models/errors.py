@@ -11,7 +11,8 @@
     ├─ OverloadedError             a bounded queue is full: try again later
     ├─ DeadlineExceededError       our own deadline passed
     ├─ StorageError                an artefact could not be written or read
-    └─ EngineDeadError             the engine cannot go on; its replica must restart
+    ├─ EngineDeadError             the engine cannot go on; its replica must restart
+    └─ ReplicaLostError            the process that served the request died
 
 Exceptions know nothing of HTTP: `deployments/ingress/errors.py` holds the one table of statuses.
 They cross processes, so every subclass passes its constructor arguments to `super().__init__`
@@ -105,3 +106,7 @@ class StorageError(ModelError):
 
 class EngineDeadError(ModelError):
     """The engine thread has ended: nothing in this replica will be answered any more."""
+
+
+class ReplicaLostError(ModelError):
+    """The process that served the request died, again or where a retry is not safe."""

@@ -280,3 +280,29 @@ class AnomalyScores:
     threshold: float
     version: int
     anomalous: tuple[bool, ...] = field(default=())
+
+
+# --- state of a replica ---------------------------------------------------------------------
+
+ModelState = Literal["unloaded", "loading", "loaded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """What one replica says of one model."""
+
+    model_id: str
+    state: ModelState
+    memory_bytes: int = 0
+    load_seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What one replica says of itself; `pid` is that of its process on its node."""
+
+    task: str
+    replica_id: str
+    pid: int
+    models: tuple[ModelStatus, ...] = ()

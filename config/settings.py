@@ -1,0 +1,134 @@
+"""The application's settings: the `args:` of serve_config.yaml, typed and checked before a run.
+
+Every field is documented in docs/operations.md (a test compares both).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from config.catalog import SHIPPED_CATALOG, Catalog, ModelSpec, Task, load_catalog
+from config.paths import default_data_dir, default_weights_dir
+
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Bytes = Annotated[int, Field(gt=0, le=8 << 30)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSettings(_Settings):
+    """Resources and scaling of one task's deployment."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0.25
+    """CPU share that Ray's scheduler reserves per replica; fractions and 0 are allowed."""
+    num_gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=64)] = "auto"
+    """GPU share per replica. `auto`: `gpu_share` when the cluster has a GPU, else 0."""
+    gpu_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The fraction of one GPU that `auto` stands for."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Compute threads of a replica's engines. None: half of the node's CPUs, at least one."""
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
+    """Requests in flight per replica above which Serve adds replicas."""
+    max_ongoing_requests: Count = 128
+    """Calls that one replica accepts at a time; more wait at the handle."""
+    max_queued_requests: Count = 512
+    """Calls that may wait at one ingress replica; more are answered 429."""
+    idle_timeout_s: Seconds = 300
+    """A replica without requests for this long is stopped."""
+
+
+class IngressSettings(_Settings):
+    """The deployment that speaks HTTP."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0
+    num_replicas: Annotated[int, Field(ge=1, le=100)] = 1
+    max_ongoing_requests: Count = 4096
+
+
+class LimitSettings(_Settings):
+    """Bounds on what one request may ask for; beyond them the answer is a 4xx naming the field."""
+
+    max_body_bytes: Bytes = 10 << 20
+    max_upload_bytes: Bytes = 32 << 20
+    """Body limit of the routes that carry images (base64 counts as sent)."""
+    max_inputs: Count = 2048
+    """Texts per embedding request, prompts per completion request."""
+    max_input_chars: Count = 1_000_000
+    """Characters of one text, prompt or document."""
+    max_total_chars: Count = 4_000_000
+    """Characters of all texts of one request."""
+    max_documents: Count = 1000
+    max_messages: Count = 2048
+    max_choices: Count = 8
+    max_stop_sequences: Count = 4
+    max_images: Count = 16
+    max_rows: Count = 200_000
+    max_columns: Count = 4096
+
+
+class DeadlineSettings(_Settings):
+    """Seconds after which the server itself gives up; no client header extends them."""
+
+    load_s: Seconds = 120
+    """Waiting for a model to load: 503 with Retry-After; the load goes on."""
+    batch_s: Seconds = 120
+    """Embedding, rerank, classification, OCR and scoring requests: 504."""
+    generation_s: Seconds = 600
+    """A whole chat or completion: 504, or an error event once the stream has begun."""
+    fit_s: Seconds = 1800
+    """Fitting a detector."""
+
+
+class CoalescingSettings(_Settings):
+    """How the ingress joins small requests for one model into one call to its replica."""
+
+    enabled: bool = True
+    max_in_flight: Annotated[int, Field(ge=1, le=64)] = 1
+    """Shared calls under way per model; while that many are, further small requests gather."""
+    max_requests: Count = 256
+    """Requests in one shared call."""
+    max_request_chars: Count = 20_000
+    """A larger request leaves alone and at once."""
+
+
+class AppConfig(_Settings):
+    """The `args:` of the application."""
+
+    catalog: Path = SHIPPED_CATALOG
+    """Catalogue file to start from."""
+    models: tuple[ModelSpec, ...] = ()
+    """Further catalogue entries."""
+    model_roots: tuple[Path, ...] = ()
+    """Folders under which `path` sources may lie; none by default."""
+    weights_dir: Path = Field(default_factory=default_weights_dir)
+    """Cache of downloaded weights, outside the source tree."""
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Fitted detectors and other artefacts that must survive restarts."""
+    offline: bool = False
+    """Never contact an index or a hub: what is not in the cache is a 503."""
+    ingress: IngressSettings = IngressSettings()
+    limits: LimitSettings = LimitSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+    coalescing: CoalescingSettings = CoalescingSettings()
+    generation: TaskSettings = TaskSettings(num_cpus=0.5, gpu_share=0.5)
+    embedding: TaskSettings = TaskSettings()
+    rerank: TaskSettings = TaskSettings()
+    classification: TaskSettings = TaskSettings()
+    ocr: TaskSettings = TaskSettings()
+    anomaly: TaskSettings = TaskSettings(num_gpus=0)
+
+    def task(self, task: Task) -> TaskSettings:
+        settings: TaskSettings = getattr(self, task)
+        return settings
+
+    def load_catalog(self) -> Catalog:
+        """The catalogue file with `models` added. Raises CatalogError."""
+        return load_catalog(self.catalog).extended(self.models)

@@ -1,0 +1,141 @@
+"""Engine name -> engine: how a catalogue entry and its weights become a loaded model.
+
+One function per engine, which imports its library inside, so that a replica only ever imports what
+its models need and a missing library is a typed load error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from config.catalog import ModelSpec
+from config.settings import AppConfig, TaskSettings
+from models.base import (
+    DetectorLibrary,
+    Encoder,
+    Generator,
+    Model,
+    Reranker,
+    StepListener,
+    TextRecognizer,
+)
+from models.errors import ModelLoadError
+from weights.cache import WeightsCache
+from weights.fetch import fetch
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a replica may use for one model."""
+
+    n_threads: int
+    gpu: bool = False
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpu else "cpu"
+
+
+def threads_of(settings: TaskSettings, node_cpus: int) -> int:
+    """The configured thread count, else half of the node's CPUs, at least one."""
+    return settings.threads or max(1, node_cpus // 2)
+
+
+def weights_of(spec: ModelSpec, config: AppConfig) -> Path:
+    """The local path of the model's weights, downloaded if need be. Blocking.
+
+    Raises ModelLoadError.
+    """
+    cache = WeightsCache(config.weights_dir)
+    path = fetch(spec, cache=cache, roots=config.model_roots, offline=config.offline)
+    if path is None:
+        raise ModelLoadError(f"The model '{spec.id}' has no weights to load.")
+    return path
+
+
+def build(spec: ModelSpec, make: Callable[..., M], **options: Any) -> M:
+    """Call an engine's constructor with the catalogue's `engine_options` on top.
+
+    Raises ModelLoadError, also for options the engine does not know.
+    """
+    try:
+        return make(**{**options, **spec.engine_options})
+    except TypeError as error:
+        raise ModelLoadError(f"The engine options of '{spec.id}' are not valid: {error}") from error
+    except ImportError as error:
+        raise ModelLoadError(f"The engine '{spec.engine}' is not installed: {error}") from error
+
+
+def generator(
+    spec: ModelSpec, config: AppConfig, resources: Resources, listener: StepListener
+) -> Generator:
+    if spec.engine == "toy":
+        from models.toy.generator import ToyGenerator
+
+        return build(spec, ToyGenerator, listener=listener)
+    from models.llama_cpp.engine import LlamaCppGenerator
+
+    return build(
+        spec,
+        LlamaCppGenerator,
+        path=weights_of(spec, config),
+        listener=listener,
+        n_ctx=spec.limits.context_length,
+        max_sequences=spec.limits.max_sequences or 16,
+        n_threads=resources.n_threads,
+        n_gpu_layers=-1 if resources.gpu else 0,
+    )
+
+
+def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder:
+    if spec.engine == "toy":
+        from models.toy.encoder import ToyEncoder
+
+        return build(spec, ToyEncoder)
+    from models.encoder import TorchEncoder
+
+    path = weights_of(spec, config)
+    return build(
+        spec, TorchEncoder, path=path, n_threads=resources.n_threads, device=resources.device
+    )
+
+
+def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Reranker:
+    if spec.engine == "toy":
+        from models.toy.encoder import ToyReranker
+
+        return build(spec, ToyReranker)
+    if spec.engine == "onnx":
+        from models.cross_encoder import OnnxReranker
+
+        path = weights_of(spec, config)
+        return build(spec, OnnxReranker, path=path, n_threads=resources.n_threads)
+    from models.cross_encoder import TorchReranker
+
+    path = weights_of(spec, config)
+    return build(
+        spec, TorchReranker, path=path, n_threads=resources.n_threads, device=resources.device
+    )
+
+
+def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
+    del config
+    if spec.engine == "toy":
+        from models.toy.ocr import ToyTextRecognizer
+
+        return build(spec, ToyTextRecognizer)
+    from models.ocr import RapidOcrRecognizer
+
+    return build(spec, RapidOcrRecognizer, n_threads=resources.n_threads)
+
+
+def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> DetectorLibrary:
+    from models.anomaly.detectors import Detectors
+
+    root = config.data_dir / "detectors"
+    return build(spec, Detectors, root=root, n_threads=resources.n_threads)

@@ -1,0 +1,206 @@
+"""The tasks as the routes see them: coalesced, with our own deadlines, ignorant of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from config.settings import CoalescingSettings
+from deployments.ingress.coalescer import Coalescer
+from models.errors import DeadlineExceededError
+from models.types import (
+    AnomalyScoreRequest,
+    AnomalyScores,
+    ChoiceDelta,
+    DetectorInfo,
+    EmbeddingRequest,
+    EmbeddingResult,
+    FitRequest,
+    GenerationRequest,
+    OcrRequest,
+    OcrResult,
+    ReplicaStatus,
+    RerankRequest,
+    RerankResult,
+)
+
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
+
+
+class Replicas(Protocol):
+    """The replicas of one task's deployment; `deployments.handles.TaskHandle` is the real one."""
+
+    async def call(self, method: str, *args: Any) -> Any: ...
+
+    async def call_once(self, method: str, *args: Any) -> Any: ...
+
+    def stream(self, method: str, *args: Any) -> AsyncGenerator[Any]: ...
+
+    async def broadcast(self, method: str, *args: Any) -> list[Any]: ...
+
+
+class TaskClient:
+    """What all tasks share."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    async def statuses(self) -> list[ReplicaStatus]:
+        """One entry per running replica; wakes none."""
+        return await self._replicas.broadcast("status")
+
+
+class BatchClient(TaskClient, Generic[RequestT, ResultT]):
+    """A task whose method takes many requests; small ones for one model share calls.
+
+    `size` measures a request in characters (or cells, or bytes).
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        method: str,
+        *,
+        size: Callable[[RequestT], int],
+        settings: CoalescingSettings,
+        deadline_s: float,
+    ) -> None:
+        super().__init__(replicas)
+        self._method = method
+        self._size = size
+        self._settings = settings
+        self._deadline_s = deadline_s
+        self._coalescers: dict[str, Coalescer[RequestT, ResultT]] = {}
+
+    async def submit(self, model_id: str, request: RequestT) -> ResultT:
+        """The request's result. Raises ModelError; DeadlineExceededError after our deadline.
+
+        `model_id` is an id of the catalogue, so there are never more coalescers than models.
+        """
+        coalescer = self._coalescers.get(model_id)
+        if coalescer is None:
+            coalescer = self._coalescers[model_id] = self._coalescer(model_id)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await coalescer.submit(request)
+        except TimeoutError:
+            raise _deadline_exceeded(self._deadline_s) from None
+
+    def _coalescer(self, model_id: str) -> Coalescer[RequestT, ResultT]:
+        settings = self._settings
+        return Coalescer(
+            partial(self._replicas.call, self._method, model_id),
+            size=self._size,
+            max_size=settings.max_request_chars if settings.enabled else -1,
+            max_requests=settings.max_requests,
+            max_in_flight=settings.max_in_flight,
+        )
+
+
+class GenerationClient(TaskClient):
+    """Text generation."""
+
+    def __init__(self, replicas: Replicas, *, deadline_s: float) -> None:
+        super().__init__(replicas)
+        self._deadline_s = deadline_s
+
+    async def stream(
+        self, model_id: str, requests: list[GenerationRequest]
+    ) -> AsyncGenerator[list[ChoiceDelta]]:
+        """Deltas of all choices, numbered through the requests. Raises ModelError.
+
+        Closing the generator frees the sequences.
+        """
+        end = time.monotonic() + self._deadline_s
+        async with aclosing(self._replicas.stream("generate", model_id, requests)) as items:
+            while True:
+                try:
+                    async with asyncio.timeout(end - time.monotonic()):
+                        deltas = await anext(items, None)
+                except TimeoutError:
+                    raise _deadline_exceeded(self._deadline_s) from None
+                if deltas is None:
+                    return
+                yield deltas
+
+
+class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
+    """Scores are coalesced; fitting and deleting run once."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        *,
+        settings: CoalescingSettings,
+        deadline_s: float,
+        fit_deadline_s: float,
+    ) -> None:
+        super().__init__(
+            replicas, "score", size=score_size, settings=settings, deadline_s=deadline_s
+        )
+        self._fit_deadline_s = fit_deadline_s
+
+    async def fit(self, model_id: str, request: FitRequest) -> DetectorInfo:
+        try:
+            async with asyncio.timeout(self._fit_deadline_s):
+                info: DetectorInfo = await self._replicas.call_once("fit", model_id, request)
+                return info
+        except TimeoutError:
+            raise _deadline_exceeded(self._fit_deadline_s) from None
+
+    async def list_detectors(self, model_id: str) -> list[DetectorInfo]:
+        detectors: list[DetectorInfo] = await self._replicas.call("list_detectors", model_id)
+        return detectors
+
+    async def get_detector(self, model_id: str, name: str) -> DetectorInfo:
+        info: DetectorInfo = await self._replicas.call("get_detector", model_id, name)
+        return info
+
+    async def delete_detector(self, model_id: str, name: str) -> None:
+        await self._replicas.call_once("delete_detector", model_id, name)
+
+
+EmbeddingClient = BatchClient[EmbeddingRequest, EmbeddingResult]
+RerankClient = BatchClient[RerankRequest, RerankResult]
+OcrClient = BatchClient[OcrRequest, OcrResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """One client per task."""
+
+    generation: GenerationClient
+    embedding: EmbeddingClient
+    rerank: RerankClient
+    classification: TaskClient
+    ocr: OcrClient
+    anomaly: AnomalyClient
+
+    def by_task(self) -> dict[str, TaskClient]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def embedding_size(request: EmbeddingRequest) -> int:
+    return sum(map(len, request.inputs))
+
+
+def rerank_size(request: RerankRequest) -> int:
+    return len(request.query) * len(request.documents) + sum(map(len, request.documents))
+
+
+def ocr_size(request: OcrRequest) -> int:
+    return sum(map(len, request.images))
+
+
+def score_size(request: AnomalyScoreRequest) -> int:
+    return sum(map(len, request.table.rows))
+
+
+def _deadline_exceeded(deadline_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(f"Not answered within the server's deadline of {deadline_s:g} s.")

@@ -1,0 +1,190 @@
+"""From an exception to an answer: the one table of statuses, and the boundary that applies it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import (
+    DeadlineExceededError,
+    EngineDeadError,
+    InputTooLongError,
+    InvalidInputError,
+    LoadTimeoutError,
+    ModelError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OverloadedError,
+    ReplicaLostError,
+    StorageError,
+    UnsupportedInputError,
+    UnsupportedTaskError,
+)
+
+T = TypeVar("T")
+logger = logging.getLogger("ray.serve")
+REQUEST_ID = re.compile(r"[\w\-.]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one kind of failure is answered. `retry` false tells clients not to try again."""
+
+    status: int
+    type: str
+    code: str | None
+    retry: bool | None = None
+
+
+ANSWERS: dict[type[Exception], Answer] = {
+    InputTooLongError: Answer(400, "invalid_request_error", "context_length_exceeded"),
+    UnsupportedTaskError: Answer(400, "invalid_request_error", "model_not_supported"),
+    UnsupportedInputError: Answer(400, "invalid_request_error", "unsupported_input"),
+    InvalidInputError: Answer(400, "invalid_request_error", "invalid_value"),
+    ModelNotFoundError: Answer(404, "invalid_request_error", "model_not_found"),
+    OverloadedError: Answer(429, "rate_limit_error", "rate_limit_exceeded"),
+    LoadTimeoutError: Answer(503, "service_unavailable_error", "model_loading"),
+    ModelLoadError: Answer(503, "service_unavailable_error", "model_load_failed"),
+    EngineDeadError: Answer(503, "service_unavailable_error", "engine_died"),
+    ReplicaLostError: Answer(503, "service_unavailable_error", "engine_died"),
+    DeadlineExceededError: Answer(504, "server_error", "deadline_exceeded", retry=False),
+    StorageError: Answer(507, "server_error", "storage_failed", retry=False),
+    ModelError: Answer(500, "server_error", "internal_error", retry=False),
+}
+"""Looked up along the exception's method resolution order, most special class first."""
+
+HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+}
+UNION_MEMBERS = {"str", "int", "float", "bool"}
+RESTART_SECONDS = 1.0
+
+
+class RequestRefused(HTTPException):
+    """Refused before it reached a schema: too large, not JSON, no such path."""
+
+    def __init__(self, status: int, message: str, param: str | None = None) -> None:
+        super().__init__(status, message)
+        self.param = param
+
+
+def error_body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def describe(error: Exception) -> tuple[Answer, dict[str, object]]:
+    """The answer and the wire body of any exception; unknown ones say nothing of themselves."""
+    if isinstance(error, ValidationError):
+        answer = ANSWERS[InvalidInputError]
+        param, message = explain_validation(error)
+        return answer, error_body(message, answer.type, param, answer.code)
+    if isinstance(error, HTTPException):
+        answer = Answer(
+            error.status_code, "invalid_request_error", HTTP_CODES.get(error.status_code)
+        )
+        param = getattr(error, "param", None)
+        return answer, error_body(error.detail, answer.type, param, answer.code)
+    if isinstance(error, ModelError):
+        answer = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+        param = getattr(error, "param", None)
+        return answer, error_body(error.message, answer.type, param, answer.code)
+    answer = ANSWERS[ModelError]
+    message = "The server failed to answer this request."
+    return answer, error_body(message, answer.type, None, answer.code)
+
+
+def explain_validation(error: ValidationError) -> tuple[str | None, str]:
+    """The wire name of the first field at fault, and a sentence that does not echo its value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return None, f"The body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
+    path = [str(part) for part in first["loc"] if _names_a_field(part)]
+    param = ".".join(path) or None
+    return param, f"{first['msg']} ({param})" if param else first["msg"]
+
+
+def _names_a_field(part: int | str) -> bool:
+    """False for the names of union members, which pydantic puts into the path."""
+    return isinstance(part, int) or (part.isidentifier() and part not in UNION_MEMBERS)
+
+
+def error_response(error: Exception) -> Response:
+    """The JSON answer to an exception, with Retry-After where trying again can help."""
+    answer, body = describe(error)
+    if answer.status >= 500 and not isinstance(error, ModelError):
+        logger.exception("Request failed", exc_info=error)
+    headers = dict(getattr(error, "headers", None) or {})
+    if answer.status in {429, 503}:
+        wait = getattr(error, "retry_after", RESTART_SECONDS)
+        headers["retry-after"] = str(max(1, math.ceil(wait)))
+    if answer.retry is not None:
+        headers["x-should-retry"] = "true" if answer.retry else "false"
+    return JSONResponse(body, answer.status, headers)
+
+
+def request_id_of(scope: Scope) -> str:
+    """The client's x-request-id when it is harmless, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
+            return str(value.decode("ascii"))
+    return uuid.uuid4().hex
+
+
+class ErrorBoundary:
+    """The outermost ASGI application: request ids in and out, every failure as our JSON.
+
+    A bare callable and not a Starlette application, because Serve adds plain-text handlers to any
+    application it recognises.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope).encode()
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:
+                raise
+            await error_response(error)(scope, receive, send_with_id)
+
+
+class StreamFailure(dict[str, object]):
+    """The wire body of the error that ended a stream."""
+
+
+async def ending_with_failure(items: AsyncIterator[T]) -> AsyncIterator[T | StreamFailure]:
+    """The items; an exception becomes one last item instead of a cut connection."""
+    try:
+        async for item in items:
+            yield item
+    except Exception as error:
+        if not isinstance(error, ModelError):
+            logger.exception("Stream failed", exc_info=error)
+        yield StreamFailure(describe(error)[1])

@@ -1,0 +1,130 @@
+"""Wire types that several routes share. A route's own schemas live beside the route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.errors import InvalidInputError
+from models.types import SamplingParams
+
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+HARD_LIST_LIMIT = 250_000
+"""No list of a request may be longer, whatever the settings say: validation stops there."""
+
+
+class Body(BaseModel):
+    """A request body: strict types, no NaN or Infinity; unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class Reply(BaseModel):
+    """A response body; `protected_namespaces` is off because the wire says `model_…` freely."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class ErrorDetail(Reply):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(Reply):
+    """Every answer that is not 2xx."""
+
+    error: ErrorDetail
+
+
+class PromptTokensDetails(Reply):
+    cached_tokens: int = 0
+
+
+class CompletionUsage(Reply):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+
+
+class SamplingBody(Body):
+    """The sampling fields that chat and completions have in common."""
+
+    model: ModelName
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: (
+        Annotated[str, Field(min_length=1, max_length=256)]
+        | Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)]
+        | None
+    ) = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        | None
+    ) = None
+    ignore_eos: bool = False
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="after")
+    def _tokens_are_consistent(self) -> SamplingBody:
+        limit = self.token_limit
+        if limit is not None and self.min_tokens > limit:
+            raise ValueError("min_tokens must not exceed max_tokens")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self, *, max_stops: int, logprobs: int | None) -> SamplingParams:
+        """Raises InvalidInputError for what only the settings or the pieces together forbid."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stop) > max_stops:
+            raise InvalidInputError(f"'stop' takes at most {max_stops} sequences.", "stop")
+        return SamplingParams(
+            max_tokens=self.token_limit,
+            min_tokens=self.min_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=max(self.top_k, 0),
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            repetition_penalty=self.repetition_penalty,
+            seed=None if self.seed is None else self.seed % 2**32,
+            stop=tuple(stop),
+            logprobs=logprobs,
+            logit_bias=_biases(self.logit_bias or {}),
+            ignore_eos=self.ignore_eos,
+        )
+
+
+def _biases(wire: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    try:
+        return tuple((int(token), bias) for token, bias in wire.items())
+    except ValueError:
+        raise InvalidInputError("'logit_bias' maps token ids to numbers.", "logit_bias") from None
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

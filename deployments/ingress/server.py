@@ -1,0 +1,110 @@
+"""What a route may use: the catalogue, the limits, a client per task. And what a route is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from config.catalog import Catalog, ModelSpec, Task
+from config.settings import AppConfig
+from deployments.ingress.clients import Clients
+from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """What Serve says of one deployment; `replicas` are the running ones."""
+
+    name: str
+    status: str
+    replicas: int
+    starting: int = 0
+
+
+class Cluster(Protocol):
+    """Serve's own view of the application; asking wakes nothing."""
+
+    async def deployments(self) -> list[DeploymentState]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One ingress replica's state, given to every route."""
+
+    config: AppConfig
+    catalog: Catalog
+    clients: Clients
+    cluster: Cluster
+
+    def model(self, name: str | None, task: Task) -> ModelSpec:
+        """The model of that id or alias, or the task's first model when none is named.
+
+        Raises ModelNotFoundError, UnsupportedTaskError. Never answers with another model.
+        """
+        if name is None:
+            return self._default_model(task)
+        spec = self.catalog.find(name)
+        if spec is None:
+            raise ModelNotFoundError(name)
+        if spec.task != task:
+            message = f"The model '{spec.id}' serves {spec.task}, not {task}."
+            raise UnsupportedTaskError(message, "model")
+        return spec
+
+    def _default_model(self, task: Task) -> ModelSpec:
+        specs = self.catalog.of_task(task)
+        if not specs:
+            raise ModelNotFoundError(f"default {task}")
+        return specs[0]
+
+
+def check_count(param: str, count: int, limit: int) -> None:
+    """Raises InvalidInputError when there are too many of something."""
+    if count > limit:
+        raise InvalidInputError(f"'{param}' has {count} items; the limit is {limit}.", param)
+
+
+def check_texts(server: Server, param: str, texts: Sequence[str | Sequence[int]]) -> None:
+    """Raises InvalidInputError when one text, or all of them together, are too long."""
+    limits = server.config.limits
+    longest = max(map(len, texts), default=0)
+    if longest > limits.max_input_chars:
+        message = f"'{param}' has a text of {longest} characters; "
+        raise InvalidInputError(message + f"the limit is {limits.max_input_chars}.", param)
+    total = sum(map(len, texts))
+    if total > limits.max_total_chars:
+        message = f"'{param}' has {total} characters in all; "
+        raise InvalidInputError(message + f"the limit is {limits.max_total_chars}.", param)
+
+
+Handler = Callable[[Server, Request, Any], Awaitable[Response | BaseModel]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route: how it is called, what it takes, what it answers.
+
+    The handler gets the parsed `body` (None where the endpoint has none) and returns a schema or a
+    finished response. The table of endpoints is what the application, the OpenAPI document and the
+    tests are made from.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    handler: Handler
+    tag: str
+    body: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
+    uploads: bool = False
+    """The body carries images: the larger size limit holds."""
+    streams: bool = False
+    """May answer with server-sent events."""
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,26 @@
+"""Reranking."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from config.catalog import ModelSpec, Task
+from deployments.engines import reranker
+from deployments.replica import BatchReplica
+from models.base import Reranker
+from models.errors import ModelError
+from models.types import RerankRequest, RerankResult
+
+
+class Rerank(BatchReplica[RerankRequest, RerankResult]):
+    """Cross-encoders: a query and documents in, one score per document out."""
+
+    task: ClassVar[Task] = "rerank"
+
+    def load(self, spec: ModelSpec) -> Reranker:
+        return reranker(spec, self._config, self._resources)
+
+    async def rank(
+        self, model_id: str, requests: list[RerankRequest]
+    ) -> list[RerankResult | ModelError]:
+        return await self.answer(model_id, requests)

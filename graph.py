@@ -1,0 +1,94 @@
+"""The deployment graph. Run it with `serve run serve_config.yaml` or `serve run graph:app`.
+
+One deployment per task, composed behind the ingress; the only file that binds deployments.
+Operators edit serve_config.yaml, developers edit this file, nobody edits both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+
+from config.catalog import Task
+from config.settings import AppConfig, TaskSettings
+from deployments.anomaly import Anomaly
+from deployments.classification import Classification
+from deployments.embedding import Embedding
+from deployments.generation import Generation
+from deployments.ingress.ingress import Ingress
+from deployments.ocr import Ocr
+from deployments.replica import ModelReplica
+from deployments.rerank import Rerank
+
+TASKS: dict[Task, type[ModelReplica[Any]]] = {
+    "generation": Generation,
+    "embedding": Embedding,
+    "rerank": Rerank,
+    "classification": Classification,
+    "ocr": Ocr,
+    "anomaly": Anomaly,
+}
+
+HEALTH_CHECKS = {
+    # Half of the time to notice a dead or wedged replica is the period (docs/operations.md).
+    "health_check_period_s": 1,
+    "health_check_timeout_s": 5,
+    "graceful_shutdown_wait_loop_s": 0.2,
+}
+LOOK_BACK_S = 10.0
+
+
+def app(config: AppConfig) -> Application:
+    """The application for these settings; raises CatalogError before anything is started."""
+    catalog = config.load_catalog()
+    gpus = ray.cluster_resources().get("GPU", 0) if ray.is_initialized() else 0
+    tasks = {
+        task: serve.deployment(name=replica.__name__, **_options(config.task(task), gpus))(
+            replica
+        ).bind(catalog.of_task(task), config)
+        for task, replica in TASKS.items()
+    }
+    return serve.deployment(name="Ingress", **_ingress_options(config))(
+        serve.ingress()(Ingress)
+    ).bind(config, catalog, tasks)
+
+
+def gpu_share(settings: TaskSettings, cluster_gpus: float) -> float:
+    """The explicit value when there is one, else the share if the cluster has a GPU, else 0."""
+    if settings.num_gpus != "auto":
+        return settings.num_gpus
+    return settings.gpu_share if cluster_gpus else 0.0
+
+
+def _options(settings: TaskSettings, cluster_gpus: float) -> dict[str, Any]:
+    return {
+        **HEALTH_CHECKS,
+        "max_ongoing_requests": settings.max_ongoing_requests,
+        "max_queued_requests": settings.max_queued_requests,
+        "ray_actor_options": {
+            "num_cpus": settings.num_cpus,
+            "num_gpus": gpu_share(settings, cluster_gpus),
+        },
+        "autoscaling_config": {
+            "min_replicas": settings.min_replicas,
+            "initial_replicas": settings.min_replicas,
+            "max_replicas": settings.max_replicas,
+            "target_ongoing_requests": settings.target_ongoing_requests,
+            "upscale_delay_s": 2,
+            # A replica is idle for the look-back period before the delay begins to run.
+            "look_back_period_s": LOOK_BACK_S,
+            "downscale_to_zero_delay_s": max(0.0, settings.idle_timeout_s - LOOK_BACK_S),
+        },
+    }
+
+
+def _ingress_options(config: AppConfig) -> dict[str, Any]:
+    return {
+        **HEALTH_CHECKS,
+        "num_replicas": config.ingress.num_replicas,
+        "max_ongoing_requests": config.ingress.max_ongoing_requests,
+        "ray_actor_options": {"num_cpus": config.ingress.num_cpus},
+    }
