@@ -52,8 +52,10 @@ class HubSource(_Entry):
     """A Hugging Face repository; `file` is one file or ":QUANT", else the whole snapshot."""
 
     kind: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w.\-]+/[\w.\-]+$")]
-    revision: str = "main"
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*/[A-Za-z0-9_][\w.\-]*$")]
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*$")] = (
+        "main"
+    )
     file: str | None = None
 
 

@@ -27,15 +27,12 @@ from weights.pip_download import Progress
 from weights.safety import check_weights
 
 
-def locate(
-    spec: ModelSpec, *, cache: WeightsCache, roots: Sequence[Path] = (), offline: bool = False
-) -> Path | None:
+def locate(spec: ModelSpec, *, cache: WeightsCache, roots: Sequence[Path] = ()) -> Path | None:
     """Where the weights lie on this machine, or None: not downloaded yet, or built in.
 
     Downloads nothing and hashes only files whose modification time has changed since they were
     placed. Raises ModelLoadError when what is there is damaged or refused.
     """
-    del offline  # looking never needs the network
     with _explained(spec):
         match spec.source:
             case BuiltinSource():

@@ -119,7 +119,7 @@ class HuggingFaceHub:
 
     def cached(self, repo: str, revision: str, patterns: Sequence[str]) -> Path | None:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         try:
             folder = snapshot_download(
@@ -127,6 +127,8 @@ class HuggingFaceHub:
             )
         except LocalEntryNotFoundError:
             return None
+        except HFValidationError as error:
+            raise ModelLoadError(f"'{repo}' is not a valid repository name.") from error
         return Path(folder)
 
     def files(self, repo: str, revision: str) -> list[str]:
