@@ -20,6 +20,7 @@ from weights.pip_download import Progress
 from weights.safety import file_names
 from weights.selection import TEXT_SUFFIXES, Selection, select
 
+NETWORK_TIMEOUT_S = 15.0
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -135,9 +136,11 @@ class HuggingFaceHub:
         from huggingface_hub import HfApi
 
         try:
-            return list(HfApi().list_repo_files(repo, revision=revision))
+            # unlike list_repo_files, this does not retry for half a minute without a network
+            info = HfApi().model_info(repo, revision=revision, timeout=NETWORK_TIMEOUT_S)
         except _transport_errors() as error:
             raise _unavailable(repo, revision, error) from error
+        return [sibling.rfilename for sibling in info.siblings or ()]
 
     def download(
         self, repo: str, revision: str, names: Sequence[str], progress: Progress | None

@@ -5,9 +5,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from weights_samples import wheel, zip_member
 
 from models.errors import ModelLoadError
+from tests.unit.weights_samples import wheel, zip_member
 from weights import archive as archive_module
 from weights.archive import unpack_file, unpack_folder
 

@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from weights_samples import gguf, gguf_string, gguf_tensor, safetensors
 
+from tests.unit.weights_samples import gguf, gguf_string, gguf_tensor, safetensors
 from weights.headers import HeaderError, check_gguf, check_safetensors
 
 MANY = 1 << 63

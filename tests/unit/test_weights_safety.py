@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weights_samples import gguf, safetensors, spec
 
 from models.errors import ModelLoadError
+from tests.unit.weights_samples import gguf, safetensors, spec
 from weights.cache import WeightsCache
 from weights.fetch import fetch, locate
 from weights.safety import check_weights, is_data_file
