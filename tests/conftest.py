@@ -1,10 +1,16 @@
-"""Markers from the path: tests/contract and tests/integration are selected by `-m`."""
+"""Shared fixtures: markers from the path, and the starter weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from config.catalog import load_catalog
+from config.paths import default_weights_dir
+from weights.cache import WeightsCache
+from weights.fetch import fetch
 
 TESTS = Path(__file__).parent
 
@@ -14,3 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in {"contract", "integration"}:
             item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def starter_weights() -> Callable[[str], Path]:
+    """`starter_weights("all-minilm-l6-v2")` is where that model's weights lie, fetched if need be."""
+    catalog = {spec.id: spec for spec in load_catalog()}
+    cache = WeightsCache(default_weights_dir())
+
+    def path_of(model_id: str) -> Path:
+        path = fetch(catalog[model_id], cache=cache)
+        assert path is not None, f"{model_id} has no weights"
+        return path
+
+    return path_of

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from config.catalog import (
     ENGINE_TASKS,
     OPTIONAL_CATALOG,
     SHIPPED_CATALOG,
+    BuiltinSource,
     Catalog,
     CatalogError,
+    HubSource,
+    Limits,
     ModelSpec,
+    PackageFile,
     PackagePartsSource,
+    PackageSource,
+    PathSource,
     load_catalog,
 )
 
@@ -182,3 +190,50 @@ def test_models_are_found_by_id_alias_and_task(tmp_path: Path) -> None:
 def test_parts_are_numbered_with_and_without_a_leading_zero() -> None:
     assert PackagePartsSource.numbered("p{n}/d{nn}", 3) == "p3/d03"
     assert PackagePartsSource.numbered("p{n}/d{nn}", 12) == "p12/d12"
+
+
+# --- docs/models.md -------------------------------------------------------------------------
+
+DOCS = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+
+
+def table_below(heading: str) -> list[list[str]]:
+    """Cells of the first table of a section, without its head."""
+    section = re.split(
+        r"^#+ ", DOCS.split(f"### {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE
+    )
+    lines = [line for line in section[0].splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "entry_type",
+    [
+        ModelSpec, Limits, PathSource, HubSource, PackageSource, PackageFile, PackagePartsSource,
+        BuiltinSource,
+    ],
+)  # fmt: skip
+def test_every_key_is_documented(entry_type: type[BaseModel]) -> None:
+    documented = {row[0].strip("`"): row[1] for row in table_below(entry_type.__name__)}
+    assert documented == {
+        name: "yes" if field.is_required() else "no"
+        for name, field in entry_type.model_fields.items()
+        if name != "kind"
+    }
+
+
+def test_every_engine_is_documented_with_its_tasks() -> None:
+    documented = {
+        row[0].strip("`"): set(re.findall(r"\w+", row[1])) for row in table_below("Engines")
+    }
+    assert documented == ENGINE_TASKS
+
+
+def test_the_documented_entries_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", DOCS, flags=re.DOTALL)
+    kinds = []
+    for text in examples:
+        path = tmp_path / "models.yaml"
+        path.write_text(text)
+        kinds += [spec.source.kind for spec in load_catalog(path)]
+    assert sorted(kinds) == ["hub", "package", "path"]
