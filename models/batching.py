@@ -35,6 +35,10 @@ class BatchStats:
     seconds: float
 
 
+BatchListener = Callable[[BatchStats], None]
+"""Called on the compute thread after each batch; must not raise."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """`batch_cost` and `batch_items` bound one batch, `queued_cost` bounds what may wait.
@@ -103,7 +107,6 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
     thousands waits; within a submission items go in order. `compute` gets a list of items and
     returns one result or ModelError for each. When it raises, its items run again one by one, so
     that only the item at fault fails; an EngineDeadError from it ends the thread instead.
-    `on_batch` is called on the compute thread after each batch and must not raise.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         compute: Callable[[list[ItemT]], Sequence[ResultT | ModelError]],
         cost: Callable[[ItemT], int],
         limits: BatchLimits,
-        on_batch: Callable[[BatchStats], None] | None = None,
+        on_batch: BatchListener | None = None,
         name: str = "batcher",
     ) -> None:
         self._compute = compute
@@ -154,11 +157,14 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         submission.future.add_done_callback(lambda _: self._drop(submission))
         return submission.future
 
-    def check_room(self, cost: int) -> None:
-        """Raise what `submit` would raise now for items of this total cost."""
+    def check_room(self, cost: int, elsewhere: int = 0) -> None:
+        """Raise what `submit` would raise now for items of this total cost.
+
+        `elsewhere` is the cost of work on its way to `submit`: it counts as queued.
+        """
         if self._ended is not None:
             raise EngineDeadError(self._ended)
-        queued = self._queued_cost
+        queued = self._queued_cost + elsewhere
         if queued and queued + cost > self._limits.queued_cost:
             raise OverloadedError("Too many requests are waiting for this model.", self._delay())
 

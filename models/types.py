@@ -133,12 +133,14 @@ class EmbeddingRequest:
     """`inputs` are texts or token ids of the model's vocabulary.
 
     `dimensions` truncates and renormalises. `truncate` cuts over-long inputs at the model's limit
-    instead of refusing them.
+    instead of refusing them. `prompt_name` is one of the model's own prompts, put before every
+    text; None: the model's default prompt, if it has one.
     """
 
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
     truncate: bool = False
+    prompt_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""Bi-encoders: texts or token ids in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from models.batching import BatchListener
+from models.embedding_codec import EmbeddingCodec
+from models.embedding_recipe import EmbeddingRecipe, read_recipe
+from models.model_folder import ModelFolder, open_transformers_folder
+from models.packed_transformer import PackedBackbone, PaddedBackbone
+from models.pooling import build_steps, pool
+from models.text_engine import (
+    DEFAULT_BATCH_TOKENS,
+    DEFAULT_QUEUED_TOKENS,
+    EngineOptions,
+    TextEngine,
+)
+from models.tokenization import TokenSequence
+from models.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
+from models.transformers_loading import load_tokenizer, load_transformer
+from models.types import EmbeddingRequest, EmbeddingResult
+
+
+class TorchEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
+    """Any encoder or decoder embedder that transformers loads; satisfies `Encoder`.
+
+    Pooling, normalisation, prompts and the length limit are the folder's own. A text's vector alone
+    and in a batch agree to a cosine of 0.9999 in bfloat16 and 0.999999 in float32.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_threads: int,
+        dtype: Dtype = "auto",
+        device: str = "cpu",
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
+        on_batch: BatchListener | None = None,
+    ) -> None:
+        """Load the folder. Raises ModelLoadError."""
+        recipe = read_recipe(ModelFolder(path))
+        paths = _EmbeddingPaths(path, recipe)
+        tokenizer = load_tokenizer(path / recipe.transformer, lowercase=recipe.lowercase)
+        self.runner = TorchRunner(
+            paths,
+            tokenizer,
+            recipe.max_tokens or tokenizer.limit,
+            TorchOptions(n_threads, dtype, device),
+        )
+        max_tokens = self.runner.max_tokens
+        self._dimensions = self.runner.features
+        super().__init__(
+            EmbeddingCodec(
+                tokenizer, self._dimensions, max_tokens, recipe.prompts, recipe.default_prompt
+            ),
+            self.runner,
+            max_tokens=max_tokens,
+            memory_bytes=self.runner.memory_bytes,
+            options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
+        )
+
+    @property
+    def dimensions(self) -> int:
+        return self._dimensions
+
+    def close(self) -> None:
+        super().close()
+        self.runner.free()
+
+
+class _EmbeddingPaths:
+    """`ForwardPaths` of bi-encoders: both pool a flat axis of hidden states."""
+
+    def __init__(self, path: Path, recipe: EmbeddingRecipe) -> None:
+        self._folder = open_transformers_folder(path / recipe.transformer)
+        self._modes = recipe.pooling
+        self._steps = build_steps(ModelFolder(path), recipe.steps)
+
+    def load(self) -> Any:
+        model = load_transformer(AutoModel, self._folder)
+        if hasattr(model, "pooler"):
+            model.pooler = None  # never part of a sentence-transformers vector
+        return model
+
+    def plain(self, model: Any) -> Forward:
+        return self._pooled(PaddedBackbone(model), model)
+
+    def packed(self, model: Any) -> Forward:
+        return self._pooled(PackedBackbone(model), model)
+
+    def trunk(self, model: Any) -> Sequence[nn.Module]:
+        return (model,)
+
+    def _pooled(self, backbone: Callable[[Sequence[TokenSequence]], Tensor], model: Any) -> Forward:
+        steps = self._steps.to(model.device)
+
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            hidden = backbone(sequences)
+            vectors: Tensor = steps(pool(hidden, [len(s) for s in sequences], self._modes))
+            return vectors
+
+        return forward

@@ -1,0 +1,115 @@
+"""Rerank requests to token pairs, and logits to scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding
+
+from models.errors import InputTooLongError, InvalidInputError, ModelError, ModelLoadError
+from models.text_engine import estimate_tokens
+from models.tokenization import TextTokenizer, TokenSequence, check_text, check_unicode
+from models.types import FloatArray, RerankRequest, RerankResult, Usage
+
+Activation = Callable[[float], float]
+
+
+def sigmoid(logit: float) -> float:
+    """Without overflow for large negative logits."""
+    if logit >= 0:
+        return 1 / (1 + math.exp(-logit))
+    return math.exp(logit) / (1 + math.exp(logit))
+
+
+def identity(logit: float) -> float:
+    return logit
+
+
+def activation_named(path: str | None) -> Activation:
+    """From the dotted name in a cross-encoder's configuration; sigmoid when there is none."""
+    name = (path or "Sigmoid").rpartition(".")[2]
+    known: dict[str, Activation] = {"Sigmoid": sigmoid, "Identity": identity}
+    if name not in known:
+        raise ModelLoadError(f"the activation {name} of a reranker is not supported")
+    return known[name]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankCodec:
+    """`Codec` of every cross-encoder. Only documents are cut; a query is scored whole."""
+
+    tokenizer: TextTokenizer
+    max_tokens: int
+    activation: Activation = sigmoid
+
+    def estimate(self, request: RerankRequest) -> int:
+        query = estimate_tokens(request.query)
+        sizes = (query + estimate_tokens(document) for document in request.documents)
+        return sum(min(size, self.max_tokens) for size in sizes)
+
+    def encode(self, requests: Sequence[RerankRequest]) -> list[list[TokenSequence] | ModelError]:
+        """All queries and documents of all sound requests go through the tokenizer in one call."""
+        faults = [_fault(request) for request in requests]
+        texts = [
+            text
+            for request, fault in zip(requests, faults, strict=True)
+            if fault is None
+            for text in (request.query, *request.documents)
+        ]
+        parts = iter(self.tokenizer.plain(texts))
+        entries: list[list[TokenSequence] | ModelError] = []
+        for request, fault in zip(requests, faults, strict=True):
+            if fault is not None:
+                entries.append(fault)
+                continue
+            query, *documents = [next(parts) for _ in range(1 + len(request.documents))]
+            entries.append(self._pairs(request, query, documents))
+        return entries
+
+    def decode(
+        self, request: RerankRequest, sequences: list[TokenSequence], rows: list[FloatArray]
+    ) -> RerankResult:
+        logits = tuple(float(row[0]) for row in rows)
+        scores = tuple(self.activation(logit) for logit in logits)
+        return RerankResult(logits, scores, Usage(prompt_tokens=sum(map(len, sequences))))
+
+    def _pairs(
+        self, request: RerankRequest, query: Encoding, documents: list[Encoding]
+    ) -> list[TokenSequence] | ModelError:
+        used = len(query) + self.tokenizer.pair_overhead
+        room = self.max_tokens - used
+        if room < 1:
+            return InputTooLongError(used + 1, self.max_tokens, "query")
+        if request.max_tokens_per_document is not None:
+            _cut(documents, request.max_tokens_per_document)
+        longest = max(map(len, documents))
+        if longest > room and not request.truncate:
+            return InputTooLongError(used + longest, self.max_tokens, "documents")
+        _cut(documents, room)
+        return [self.tokenizer.pair(query, document) for document in documents]
+
+
+def _cut(documents: list[Encoding], limit: int) -> None:
+    for document in documents:
+        if len(document) > limit:
+            document.truncate(limit)
+
+
+def _fault(request: RerankRequest) -> InvalidInputError | None:
+    try:
+        _check(request)
+    except InvalidInputError as error:
+        return error
+    return None
+
+
+def _check(request: RerankRequest) -> None:
+    if not request.documents:
+        raise InvalidInputError("'documents' must not be empty.", "documents")
+    if request.max_tokens_per_document is not None and request.max_tokens_per_document < 1:
+        raise InvalidInputError("'max_tokens_per_doc' must be positive.", "max_tokens_per_doc")
+    check_text(request.query, "query")
+    for document in request.documents:
+        check_unicode(document, "documents")

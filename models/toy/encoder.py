@@ -1,0 +1,132 @@
+"""A bi-encoder and a cross-encoder without weights, for tests and for trying the server out.
+
+Tokens are bytes; a text is the bag of its byte trigrams. So texts that share words are close,
+results never change, and everything around the model is the real engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+
+from models.batching import BatchListener
+from models.embedding_codec import EmbeddingCodec
+from models.rerank_codec import RerankCodec
+from models.text_engine import (
+    DEFAULT_BATCH_TOKENS,
+    DEFAULT_QUEUED_TOKENS,
+    EngineOptions,
+    TextEngine,
+)
+from models.tokenization import TextTokenizer, TokenSequence
+from models.types import (
+    EmbeddingRequest,
+    EmbeddingResult,
+    FloatArray,
+    RerankRequest,
+    RerankResult,
+)
+
+DIMENSIONS = 64
+MAX_TOKENS = 2048
+MULTIPLIERS = np.array([1_000_003, 8_191, 131], dtype=np.int64)
+BUCKETS = 1 << 20
+LOGIT_RANGE = (-6.0, 6.0)
+
+
+class ToyEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
+    """The weightless twin of `TorchEncoder`: unit vectors of hashed byte trigrams."""
+
+    def __init__(
+        self,
+        *,
+        dimensions: int = DIMENSIONS,
+        max_tokens: int = MAX_TOKENS,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
+        on_batch: BatchListener | None = None,
+    ) -> None:
+        self._dimensions = dimensions
+        super().__init__(
+            EmbeddingCodec(_byte_tokenizer(), dimensions, max_tokens),
+            self._vectors,
+            max_tokens=max_tokens,
+            memory_bytes=0,
+            options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
+        )
+
+    @property
+    def dimensions(self) -> int:
+        return self._dimensions
+
+    def _vectors(self, sequences: list[TokenSequence]) -> list[FloatArray]:
+        return [_vector(sequence.ids, self._dimensions) for sequence in sequences]
+
+
+class ToyReranker(TextEngine[RerankRequest, RerankResult]):
+    """The weightless twin of `TorchReranker`: the share of the query's trigrams in the document."""
+
+    def __init__(
+        self,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
+        on_batch: BatchListener | None = None,
+    ) -> None:
+        super().__init__(
+            RerankCodec(_byte_tokenizer(), max_tokens),
+            _logits,
+            max_tokens=max_tokens,
+            memory_bytes=0,
+            options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
+        )
+
+
+def _byte_tokenizer() -> TextTokenizer:
+    """One token per byte between [CLS] and [SEP]."""
+    alphabet = ["[CLS]", "[SEP]", *sorted(ByteLevel.alphabet())]
+    tokenizer = Tokenizer(BPE({token: i for i, token in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
+    )
+    return TextTokenizer(tokenizer, has_types=True)
+
+
+def _trigrams(ids: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Hashes of the windows of three tokens, short texts padded with zeros."""
+    padded = np.array([0, *ids, 0], dtype=np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 3)
+    hashes: npt.NDArray[np.int64] = windows @ MULTIPLIERS % BUCKETS
+    return hashes
+
+
+def _vector(ids: Sequence[int], dimensions: int) -> FloatArray:
+    hashes = _trigrams(ids)
+    signs = np.where(hashes // dimensions % 2, 1.0, -1.0)
+    vector = np.bincount(hashes % dimensions, weights=signs, minlength=dimensions)
+    vector[0] += 1e-3  # never the zero vector
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def _logits(sequences: list[TokenSequence]) -> list[FloatArray]:
+    return [np.array([_logit(sequence)], dtype=np.float32) for sequence in sequences]
+
+
+def _logit(pair: TokenSequence) -> float:
+    types = pair.type_ids or ()
+    sides: tuple[list[int], list[int]] = ([], [])
+    for token, side in zip(pair.ids, types, strict=True):
+        sides[side].append(token)
+    query, document = (set(_trigrams(side).tolist()) for side in sides)
+    low, high = LOGIT_RANGE
+    return low + (high - low) * len(query & document) / len(query)

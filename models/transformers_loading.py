@@ -1,0 +1,58 @@
+"""Models and tokenizers from a checked local folder: no network, no pickles, no code of others."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+
+from models.errors import ModelLoadError
+from models.model_folder import ModelFolder
+from models.tokenization import NO_LIMIT, TextTokenizer, lowercased
+
+LOGGER = logging.getLogger(__name__)
+LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+
+
+def load_transformer(auto_class: Any, folder: ModelFolder) -> Any:
+    """A float32 model in evaluation mode. ModelLoadError when weights are missing or broken."""
+    try:
+        model, report = auto_class.from_pretrained(
+            folder.path,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except LOAD_ERRORS as error:
+        LOGGER.warning("a model does not load", exc_info=error)
+        raise ModelLoadError("the model's weights or configuration cannot be loaded") from error
+    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    if missing:
+        raise ModelLoadError(f"the folder has no weights for {len(missing)} of the model's tensors")
+    return model.eval()
+
+
+def load_tokenizer(path: Path, *, lowercase: bool = False) -> TextTokenizer:
+    """The fast tokenizer of the folder, with the settings transformers would give it."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+    except LOAD_ERRORS as error:
+        LOGGER.warning("a tokenizer does not load", exc_info=error)
+        raise ModelLoadError("the tokenizer cannot be loaded") from error
+    if not tokenizer.is_fast:
+        raise ModelLoadError("the tokenizer has no fast (tokenizer.json) version")
+    if lowercase:
+        lowercased(tokenizer.backend_tokenizer)
+    return TextTokenizer(
+        tokenizer.backend_tokenizer,
+        has_types="token_type_ids" in tokenizer.model_input_names,
+        limit=min(tokenizer.model_max_length, NO_LIMIT),
+    )

@@ -1,0 +1,128 @@
+"""Tiny random models in the Hugging Face layout, written to a folder: seeded, a few kilobytes.
+
+Weights are drawn wide (`initializer_range` 0.3), so that attention matters: with the usual 0.02 a
+model that mixes up its sequences would hardly show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"
+VOCABULARY = (*SPECIALS, *LETTERS, *(f"##{letter}" for letter in LETTERS))
+SIZE = {"vocab_size": len(VOCABULARY), "initializer_range": 0.3, "pad_token_id": 0}
+WIDTH = {
+    **SIZE,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+
+CONFIGS: dict[str, Callable[..., Any]] = {
+    "bert": lambda **o: transformers.BertConfig(**WIDTH, max_position_embeddings=320, **o),
+    "distilbert": lambda **o: transformers.DistilBertConfig(
+        **SIZE, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=320, **o
+    ),
+    "roberta": lambda **o: transformers.RobertaConfig(
+        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, type_vocab_size=1, **o
+    ),
+    "xlm-roberta": lambda **o: transformers.XLMRobertaConfig(
+        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, type_vocab_size=1, **o
+    ),
+    "mpnet": lambda **o: transformers.MPNetConfig(
+        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, **o
+    ),
+    "modernbert": lambda **o: transformers.ModernBertConfig(
+        **{**WIDTH, "num_hidden_layers": 4},
+        max_position_embeddings=320,
+        local_attention=16,
+        cls_token_id=2,
+        sep_token_id=3,
+        bos_token_id=2,
+        eos_token_id=3,
+        **o,
+    ),
+    "qwen3": lambda **o: transformers.Qwen3Config(
+        **WIDTH, num_key_value_heads=2, head_dim=8, max_position_embeddings=320, **o
+    ),
+}
+TYPED = frozenset({"bert"})
+
+
+def write_encoder(path: Path, family: str, pooling: str = "mean", **options: Any) -> Path:
+    """A sentence-transformers folder of this family; `options` go to its configuration."""
+    config = CONFIGS[family](**options)
+    _save(path, transformers.AutoModel, config, typed=family in TYPED)
+    write_json(path / "modules.json", _modules("Transformer", "Pooling", "Normalize"))
+    write_json(path / "sentence_bert_config.json", {"max_seq_length": 256, "do_lower_case": False})
+    hidden = config.hidden_size if hasattr(config, "hidden_size") else config.dim
+    write_json(
+        path / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": hidden, "pooling_mode": pooling},
+    )
+    return path
+
+
+def write_reranker(path: Path, family: str, labels: int = 1, **options: Any) -> Path:
+    """A cross-encoder folder: a sequence classifier with `labels` labels."""
+    config = CONFIGS[family](num_labels=labels, **options)
+    _save(path, transformers.AutoModelForSequenceClassification, config, typed=family in TYPED)
+    return path
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "" if i == 0 else f"{i}_{name}",
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _save(path: Path, auto_class: Any, config: Any, *, typed: bool) -> None:
+    torch.manual_seed(0)
+    auto_class.from_config(config).eval().save_pretrained(path)
+    tokenizer(typed=typed, limit=512).save_pretrained(path)
+
+
+def tokenizer(*, typed: bool, limit: int) -> PreTrainedTokenizerFast:
+    """WordPiece over single characters, with BERT's [CLS] and [SEP]."""
+    backend = Tokenizer(
+        models.WordPiece({token: i for i, token in enumerate(VOCABULARY)}, unk_token="[UNK]")
+    )
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=limit,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=names if typed else [names[0], names[2]],
+    )
