@@ -4,8 +4,6 @@ One deployment per task, composed behind the ingress; the only file that binds d
 Operators edit serve_config.yaml, developers edit this file, nobody edits both.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import ray
@@ -41,6 +39,7 @@ HEALTH_CHECKS = {
 LOOK_BACK_S = 10.0
 
 
+# Serve reads the annotation of `config` at run time, so this file does not defer annotations.
 def app(config: AppConfig) -> Application:
     """The application for these settings; raises CatalogError before anything is started."""
     catalog = config.load_catalog()

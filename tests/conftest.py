@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def starter_weights() -> Callable[[str], Path]:
-    """`starter_weights("all-minilm-l6-v2")` is where that model's weights lie, fetched if need be."""
+    """`starter_weights(model_id)` is where that model's weights lie, fetched if need be."""
     catalog = {spec.id: spec for spec in load_catalog()}
     cache = WeightsCache(default_weights_dir())
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from deployments.ingress.bodies import read_json
-from deployments.ingress.errors import ErrorBoundary, RequestRefused, error_response
+from deployments.ingress.errors import ErrorBoundary
 from deployments.ingress.routes import (
     anomaly,
     chat,
@@ -46,20 +44,26 @@ def all_endpoints() -> tuple[Endpoint, ...]:
 
 def make_app(server: Server) -> ASGIApp:
     """The application of one ingress replica."""
-    starlette = Starlette(
-        routes=[_route(server, endpoint) for endpoint in all_endpoints()],
-        exception_handlers={HTTPException: _refused},
-    )
+    paths: dict[str, list[Endpoint]] = {}
+    for endpoint in all_endpoints():
+        paths.setdefault(endpoint.path, []).append(endpoint)
+    routes = [_route(server, path, endpoints) for path, endpoints in paths.items()]
+    # A bare router: Starlette's own error middleware would answer before the boundary does, and
     # /v1/models/ must not answer with a redirect that loses the body of a POST.
-    starlette.router.redirect_slashes = False
-    return ErrorBoundary(starlette)
+    return ErrorBoundary(Router(routes, redirect_slashes=False))
 
 
-def _route(server: Server, endpoint: Endpoint) -> Route:
-    return Route(endpoint.path, _asgi_handler(server, endpoint), methods=[endpoint.method])
+def _route(server: Server, path: str, endpoints: list[Endpoint]) -> Route:
+    """One route for all methods of a path, so that a 405 names them all."""
+    handlers = {endpoint.method: _handler(server, endpoint) for endpoint in endpoints}
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, handle, methods=list(handlers))
 
 
-def _asgi_handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     limits = server.config.limits
     max_bytes = limits.max_upload_bytes if endpoint.uploads else limits.max_body_bytes
 
@@ -74,15 +78,3 @@ def _asgi_handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awa
         return reply
 
     return handle
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals: no such path, wrong method."""
-    if isinstance(error, RequestRefused) or not isinstance(error, HTTPException):
-        return error_response(error)
-    method, path = request.method, request.url.path[:200]
-    messages = {404: f"No route {path}.", 405: f"{method} is not allowed on {path}."}
-    message = messages.get(error.status_code, error.detail)
-    refusal = RequestRefused(error.status_code, message)
-    refusal.headers = error.headers
-    return error_response(refusal)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from models.errors import (
 
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
-REQUEST_ID = re.compile(r"[\w\-.]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +133,8 @@ def error_response(error: Exception) -> Response:
     return JSONResponse(body, answer.status, headers)
 
 
-def request_id_of(scope: Scope) -> str:
-    """The client's x-request-id when it is harmless, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
-            return str(value.decode("ascii"))
-    return uuid.uuid4().hex
-
-
 class ErrorBoundary:
-    """The outermost ASGI application: request ids in and out, every failure as our JSON.
+    """The outermost ASGI application: every failure as our JSON, every answer with a request id.
 
     A bare callable and not a Starlette application, because Serve adds plain-text handlers to any
     application it recognises.
@@ -157,22 +147,37 @@ class ErrorBoundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope).encode()
+        # Serve answers with the id that it finds or puts into the request; others do not.
+        has_id = any(name == b"x-request-id" for name, _ in scope["headers"])
+        added = [] if has_id else [(b"x-request-id", uuid.uuid4().hex.encode())]
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
+        # Inside an "app" Starlette's router raises its refusals instead of answering plain text.
+        scope["app"] = self
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             if started:
                 raise
-            await error_response(error)(scope, receive, send_with_id)
+            await error_response(_named(error, scope))(scope, receive, send_with_id)
+
+
+def _named(error: Exception, scope: Scope) -> Exception:
+    """The router's refusals say which path and method they refuse."""
+    if not isinstance(error, HTTPException) or isinstance(error, RequestRefused):
+        return error
+    method, path = scope["method"], scope["path"][:200]
+    messages = {404: f"No route {path}.", 405: f"{method} is not allowed on {path}."}
+    refusal = RequestRefused(error.status_code, messages.get(error.status_code, error.detail))
+    refusal.headers = error.headers
+    return refusal
 
 
 class StreamFailure(dict[str, object]):

@@ -244,7 +244,9 @@ async def _scores(server: Server, body: ScoreBody) -> AnomalyScores:
 def _table(server: Server, data: list[Any]) -> Table:
     limits = server.config.limits
     check_count("data", len(data), limits.max_rows)
-    widest = max(map(len, data))
+    widest, narrowest = max(map(len, data)), min(map(len, data))
+    if narrowest == 0:
+        raise InvalidInputError("A row has no columns.", "data")
     if widest > limits.max_columns:
         message = f"A row has {widest} columns; the limit is {limits.max_columns}."
         raise InvalidInputError(message, "data")

@@ -1,0 +1,107 @@
+"""In-process stand-ins for what the ingress talks to: replicas without Ray, a cluster, a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from config.catalog import BuiltinSource, Catalog, ModelSpec, Task
+from config.settings import AppConfig
+from deployments.ingress.app import make_app
+from deployments.ingress.clients import (
+    AnomalyClient,
+    BatchClient,
+    Clients,
+    GenerationClient,
+    TaskClient,
+    embedding_size,
+    ocr_size,
+    rerank_size,
+)
+from deployments.ingress.server import DeploymentState, Server
+from models.types import ReplicaStatus
+
+Method = Callable[..., Awaitable[Any]]
+
+
+class FakeReplicas:
+    """Methods by name; `calls` remembers what was called with what."""
+
+    def __init__(
+        self,
+        methods: dict[str, Method] | None = None,
+        streams: dict[str, Callable[..., AsyncGenerator[Any]]] | None = None,
+        statuses: list[ReplicaStatus] | None = None,
+    ) -> None:
+        self.methods = methods or {}
+        self.streams = streams or {}
+        self.statuses = statuses or []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    async def call(self, method: str, *args: Any) -> Any:
+        self.calls.append((method, args))
+        return await self.methods[method](*args)
+
+    call_once = call
+
+    def stream(self, method: str, *args: Any) -> AsyncGenerator[Any]:
+        self.calls.append((method, args))
+        return self.streams[method](*args)
+
+    async def broadcast(self, method: str, *args: Any) -> list[Any]:
+        assert method == "status"
+        return self.statuses
+
+
+class FakeCluster:
+    def __init__(self, states: list[DeploymentState] | None = None) -> None:
+        self.states = states or [DeploymentState("Ingress", "HEALTHY", 1)]
+
+    async def deployments(self) -> list[DeploymentState]:
+        return self.states
+
+
+def spec(model_id: str, task: Task, *aliases: str) -> ModelSpec:
+    return ModelSpec(
+        id=model_id, task=task, engine="toy", source=BuiltinSource(kind="builtin"), aliases=aliases
+    )
+
+
+CATALOG = Catalog(
+    models=(
+        spec("chat-model", "generation", "vendor/chat-model"),
+        spec("embedding-model", "embedding"),
+        spec("rerank-model", "rerank"),
+        spec("ocr-model", "ocr"),
+        spec("detectors", "anomaly"),
+    )
+)
+
+
+def make_server(
+    replicas: dict[str, FakeReplicas] | None = None,
+    *,
+    config: AppConfig | None = None,
+    cluster: FakeCluster | None = None,
+) -> Server:
+    """A server whose tasks are the given fakes; tasks that are not given fail when called."""
+    config = config or AppConfig()
+    replicas = replicas or {}
+    of = {task: replicas.get(task, FakeReplicas()) for task in Clients.__slots__}
+    deadline_s = config.deadlines.batch_s
+    shared: Any = {"settings": config.coalescing, "deadline_s": deadline_s}
+    clients = Clients(
+        generation=GenerationClient(of["generation"], deadline_s=config.deadlines.generation_s),
+        embedding=BatchClient(of["embedding"], "embed", size=embedding_size, **shared),
+        rerank=BatchClient(of["rerank"], "rank", size=rerank_size, **shared),
+        classification=TaskClient(of["classification"]),
+        ocr=BatchClient(of["ocr"], "recognize", size=ocr_size, **shared),
+        anomaly=AnomalyClient(of["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
+    )
+    return Server(config, CATALOG, clients, cluster or FakeCluster())
+
+
+def make_client(replicas: dict[str, FakeReplicas] | None = None, **options: Any) -> TestClient:
+    return TestClient(make_app(make_server(replicas, **options)))

@@ -1,0 +1,93 @@
+"""Who may import what: each folder knows one technology."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HTTP = {"starlette", "fastapi", "uvicorn", "openai", "cohere"}
+ENGINES = {"torch", "transformers", "llama_cpp", "onnxruntime", "sentence_transformers", "rapidocr"}
+FORBIDDEN: dict[str, set[str]] = {
+    "config": {"ray", "numpy", "deployments", "models", "weights", *HTTP, *ENGINES},
+    "models": {"ray", "pydantic", "config", "deployments", "weights", *HTTP},
+    "weights": {"ray", "deployments", *HTTP, *ENGINES},
+    "deployments": {*HTTP, *ENGINES},
+    "deployments/ingress": {"weights", *ENGINES},
+    "graph.py": {"models", "weights", *HTTP, *ENGINES},
+}
+RAY_IN_INGRESS = {"deployments/ingress/ingress.py"}
+"""The deployment itself; everything else in the ingress runs without Ray."""
+
+
+def imports_of(path: Path) -> dict[str, int]:
+    """Every imported module, absolute name -> line."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name: node.lineno for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found[node.module] = node.lineno
+    return found
+
+
+def files_of(folder: str) -> list[Path]:
+    path = ROOT / folder
+    if path.is_file():
+        return [path]
+    files = sorted(path.rglob("*.py"))
+    inner = ROOT / "deployments" / "ingress"
+    return [f for f in files if folder != "deployments" or inner not in f.parents]
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_folder_imports_only_what_it_knows(folder: str) -> None:
+    files = files_of(folder)
+    assert files, f"{folder} is empty"
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in files
+        for module, line in imports_of(path).items()
+        if module.partition(".")[0] in FORBIDDEN[folder]
+    ]
+    assert not wrong
+
+
+def test_the_ingress_knows_ray_in_one_file_only() -> None:
+    files = {
+        str(path.relative_to(ROOT))
+        for path in files_of("deployments/ingress")
+        if any(module.partition(".")[0] == "ray" for module in imports_of(path))
+    }
+    assert files == RAY_IN_INGRESS
+
+
+@pytest.mark.parametrize("module", ["models.types", "models.errors"])
+def test_the_shared_vocabulary_imports_no_sibling(module: str) -> None:
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    assert not [name for name in imports_of(path) if name.startswith("models")]
+
+
+def test_nothing_reads_the_environment_outside_config() -> None:
+    readers = [
+        str(path.relative_to(ROOT))
+        for folder in ("models", "deployments", "weights")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "os.environ.get" in path.read_text() or "os.getenv" in path.read_text()
+    ]
+    assert not readers
+
+
+def test_graph_and_ingress_load_no_engine() -> None:
+    """Also not through what they import: each of these would cost the ingress its lean start."""
+    code = "import sys, graph; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "llama_cpp", "onnxruntime", "sklearn", "rapidocr"} & set(
+        run.stdout.split()
+    )

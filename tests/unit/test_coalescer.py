@@ -1,0 +1,162 @@
+"""Coalescing: lone requests leave at once, the rest gather while a call is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from deployments.ingress.coalescer import Coalescer
+from models.errors import InvalidInputError, ModelError, OverloadedError
+
+
+class Replica:
+    """Answers each shared call when told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.gates: list[asyncio.Future[None]] = []
+        self.cancelled = 0
+
+    async def __call__(self, requests: list[str]) -> list[str | ModelError]:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.calls.append(requests)
+        self.gates.append(gate)
+        try:
+            await gate
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return [
+            InvalidInputError("bad", "input") if text == "bad" else text.upper()
+            for text in requests
+        ]
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return Replica()
+
+
+def coalescer(replica: Replica, **options: int) -> Coalescer[str, str]:
+    limits = {"max_size": 10, "max_requests": 100, "max_in_flight": 1} | options
+    return Coalescer(replica, size=len, **limits)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_lone_request_leaves_at_once(replica: Replica) -> None:
+    task = asyncio.create_task(coalescer(replica).submit("a"))
+    await settle()
+    assert replica.calls == [["a"]]
+    replica.gates[0].set_result(None)
+    assert await task == "A"
+
+
+async def test_requests_gather_while_a_call_is_in_flight(replica: Replica) -> None:
+    shared = coalescer(replica)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "abcd"]
+    await settle()
+    assert replica.calls == [["a"]]
+    replica.gates[0].set_result(None)
+    await settle()
+    assert replica.calls == [["a"], ["b", "c", "d"]]
+    replica.gates[1].set_result(None)
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+    await settle()
+    assert shared.idle
+
+
+async def test_a_large_request_leaves_alone_and_at_once(replica: Replica) -> None:
+    shared = coalescer(replica)
+    small = asyncio.create_task(shared.submit("a"))
+    await settle()
+    large = asyncio.create_task(shared.submit("x" * 11))
+    await settle()
+    assert replica.calls == [["a"], ["x" * 11]]
+    for gate in replica.gates:
+        gate.set_result(None)
+    assert await large == "X" * 11
+    assert await small == "A"
+
+
+async def test_shared_calls_are_bounded_in_requests_and_number(replica: Replica) -> None:
+    shared = coalescer(replica, max_requests=2, max_in_flight=2)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "abcdef"]
+    await settle()
+    assert replica.calls == [["a"], ["b"]]
+    replica.gates[0].set_result(None)
+    await settle()
+    assert replica.calls[2:] == [["c", "d"]]
+    replica.gates[1].set_result(None)
+    await settle()
+    assert replica.calls[3:] == [["e", "f"]]
+    for gate in replica.gates[2:]:
+        gate.set_result(None)
+    await asyncio.gather(*tasks)
+
+
+async def test_one_bad_request_fails_alone(replica: Replica) -> None:
+    shared = coalescer(replica)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in ("a", "bad", "c")]
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    replica.gates[1].set_result(None)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[0] == "A"
+    assert results[2] == "C"
+    assert isinstance(results[1], InvalidInputError)
+
+
+@pytest.mark.parametrize("error", [OverloadedError("full"), RuntimeError("bug")])
+async def test_a_failed_call_fails_all_its_requests_and_no_other(
+    replica: Replica, error: Exception
+) -> None:
+    shared = coalescer(replica)
+    first = asyncio.create_task(shared.submit("a"))
+    await settle()
+    second = asyncio.create_task(shared.submit("b"))
+    await settle()
+    replica.gates[0].set_exception(error)
+    with pytest.raises(type(error)):
+        await first
+    await settle()
+    replica.gates[1].set_result(None)
+    assert await second == "B"
+
+
+async def test_a_caller_that_leaves_the_queue_is_not_sent(replica: Replica) -> None:
+    shared = coalescer(replica)
+    first = asyncio.create_task(shared.submit("a"))
+    await settle()
+    gone = asyncio.create_task(shared.submit("gone"))
+    stays = asyncio.create_task(shared.submit("b"))
+    await settle()
+    gone.cancel()
+    replica.gates[0].set_result(None)
+    await settle()
+    assert replica.calls == [["a"], ["b"]]
+    replica.gates[1].set_result(None)
+    assert (await first, await stays) == ("A", "B")
+
+
+async def test_a_call_is_cancelled_when_all_its_callers_have_gone(replica: Replica) -> None:
+    shared = coalescer(replica)
+    first = asyncio.create_task(shared.submit("a"))
+    await settle()
+    pair = [asyncio.create_task(shared.submit(text)) for text in "bc"]
+    await settle()
+    replica.gates[0].set_result(None)
+    await first
+    await settle()
+    pair[0].cancel()
+    await settle()
+    assert replica.cancelled == 0
+    pair[1].cancel()
+    await settle()
+    assert replica.cancelled == 1
+    assert shared.idle
