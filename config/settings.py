@@ -45,6 +45,19 @@ class TaskSettings(_Settings):
     """A replica without requests for this long is stopped."""
 
 
+class GenerationSettings(TaskSettings):
+    """Generation decodes for as long as clients read: it gets the larger share."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0.5
+    gpu_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class CpuTaskSettings(TaskSettings):
+    """A task whose engines have no use for a GPU unless told so."""
+
+    num_gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=64)] = 0
+
+
 class IngressSettings(_Settings):
     """The deployment that speaks HTTP."""
 
@@ -118,12 +131,12 @@ class AppConfig(_Settings):
     limits: LimitSettings = LimitSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     coalescing: CoalescingSettings = CoalescingSettings()
-    generation: TaskSettings = TaskSettings(num_cpus=0.5, gpu_share=0.5)
+    generation: GenerationSettings = GenerationSettings()
     embedding: TaskSettings = TaskSettings()
     rerank: TaskSettings = TaskSettings()
     classification: TaskSettings = TaskSettings()
-    ocr: TaskSettings = TaskSettings()
-    anomaly: TaskSettings = TaskSettings(num_gpus=0)
+    ocr: CpuTaskSettings = CpuTaskSettings()
+    anomaly: CpuTaskSettings = CpuTaskSettings()
 
     def task(self, task: Task) -> TaskSettings:
         settings: TaskSettings = getattr(self, task)

@@ -1,0 +1,59 @@
+"""The operator's settings: defaults that hold when one value changes, mistakes that are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from config.settings import AppConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_shipped_file_is_valid_and_matches_the_defaults() -> None:
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    [application] = document["applications"]
+    shipped = AppConfig.model_validate(application["args"])
+    assert shipped == AppConfig()
+    assert document["http_options"]["host"] == "127.0.0.1"
+
+
+def test_one_changed_value_keeps_the_tasks_other_defaults() -> None:
+    config = AppConfig.model_validate({"generation": {"max_replicas": 2}, "ocr": {"threads": 1}})
+    assert (config.generation.num_cpus, config.generation.gpu_share) == (0.5, 0.5)
+    assert config.ocr.num_gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"limit": {}}, "limit"),
+        ({"limits": {"max_inputs": 0}}, "limits.max_inputs"),
+        ({"generation": {"gpu_share": 1.5}}, "generation.gpu_share"),
+        ({"embedding": {"num_gpus": "all"}}, "embedding.num_gpus"),
+        ({"deadlines": {"load_s": -1}}, "deadlines.load_s"),
+        ({"models": [{"id": "x"}]}, "models.0.task"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named(settings: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AppConfig.model_validate(settings)
+    places = [".".join(map(str, error["loc"])) for error in caught.value.errors()]
+    assert any(found.startswith(place) for found in places)
+
+
+def test_directories_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INFERENCE_WEIGHTS_DIR", str(tmp_path / "w"))
+    monkeypatch.setenv("INFERENCE_DATA_DIR", str(tmp_path / "d"))
+    config = AppConfig()
+    assert (config.weights_dir, config.data_dir) == (tmp_path / "w", tmp_path / "d")
+    monkeypatch.delenv("INFERENCE_WEIGHTS_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert AppConfig().weights_dir.is_relative_to(tmp_path / "cache")
