@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -82,9 +83,10 @@ def test_list_shows_every_state(command: Command, capsys: Output) -> None:
     def states() -> dict[str, str]:
         assert command("list") == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].split() == ["MODEL", "TASK", "SOURCE", "SIZE", "STATE"]
+        header, *rows = [re.split(" {2,}", line) for line in lines[:-1]]
+        assert header == ["MODEL", "TASK", "SOURCE", "SIZE", "STATE"]
         assert lines[-1] == f"cache: {command.cache.root}"
-        return {line.split()[0]: " ".join(line.split()[4:]) for line in lines[1:-1]}
+        return {row[0]: row[4] for row in rows}
 
     assert states() == {"tiny": "not fetched", "ocr": "built in"}
     command("fetch")

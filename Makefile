@@ -1,0 +1,71 @@
+# Everything that is done to this repository. `make help` lists it.
+
+SHELL := bash
+VENV := .venv
+PY := $(VENV)/bin/python
+PORT ?= 8000
+ARGS ?=
+# The first Python that is new enough, else whichever there is, for preflight.py to refuse.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+	&& echo $$p && exit; done; echo python3)
+
+CREATED := $(VENV)/created
+INSTALLED := $(VENV)/installed
+DEV_INSTALLED := $(VENV)/dev-installed
+PIP := $(PY) -m pip install --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help serve setup test lint fix bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z%<>-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 16
+
+serve: $(INSTALLED) ## set up what is missing, then serve on 127.0.0.1 (PORT=8000, ARGS=--help)
+	@$(PY) -m weights fetch
+	@$(PY) -m launcher --port $(PORT) $(ARGS)
+
+setup: $(DEV_INSTALLED) ## the virtual environment with everything for development
+	@$(PY) -m weights fetch
+
+test: setup ## the whole suite (ARGS="-k name" to choose)
+	$(PY) -m pytest $(ARGS)
+
+lint: $(DEV_INSTALLED) ## style, format and types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+fix: $(DEV_INSTALLED) ## mend what ruff can mend
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: $(DEV_INSTALLED) ## every benchmark; `make bench-<name> ARGS=...` runs one
+	@$(PY) -m weights fetch
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file $(ARGS) || exit; done
+
+bench-%: $(DEV_INSTALLED)
+	@$(PY) benchmarks/$(subst -,_,$*).py $(ARGS)
+
+lock: ## choose the newest versions again and write constraints.txt
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check -e '.[dev]'
+	(sed -n '/^#/p' constraints.txt; build/lock/bin/python -m pip freeze --exclude-editable \
+		--exclude setuptools | sed 's/+cpu$$//') > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## remove the virtual environment and the caches (not the weights)
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(CREATED):
+	@$(PYTHON) launcher/preflight.py
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED): $(CREATED) pyproject.toml constraints.txt
+	$(PIP) -c constraints.txt -e .
+	@touch $@
+
+$(DEV_INSTALLED): $(INSTALLED)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
