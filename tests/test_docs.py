@@ -1,0 +1,88 @@
+"""The documents say everything: routes, error codes, settings, OpenAI's fields."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from pydantic import BaseModel
+
+from config.settings import AppConfig, TaskSettings
+from deployments.ingress.app import all_endpoints
+from deployments.ingress.errors import ANSWERS, HTTP_CODES
+
+ROOT = Path(__file__).parents[1]
+API = (ROOT / "docs" / "api.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def first_cells(document: str) -> set[str]:
+    """Every `code` in the first column of the document's tables."""
+    rows = re.findall(r"^\| ([^|]*) \|", document, flags=re.MULTILINE)
+    return {code for row in rows for code in re.findall(r"`([^`]+)`", row)}
+
+
+@pytest.mark.parametrize("endpoint", all_endpoints(), ids=lambda e: f"{e.method} {e.path}")
+def test_every_route_is_documented(endpoint: object) -> None:
+    route = f"{endpoint.method} {endpoint.path}".replace(":path", "")  # type: ignore[attr-defined]
+    assert route in first_cells(API)
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    documented = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", API, flags=re.MULTILINE))
+    answered = {(str(answer.status), answer.code) for answer in ANSWERS.values()}
+    assert documented == answered | {(str(status), code) for status, code in HTTP_CODES.items()}
+
+
+def test_every_field_of_openais_chat_request_is_documented() -> None:
+    fields = set(CompletionCreateParamsBase.__annotations__) | {"stream"}
+    assert len(fields) > 20
+    assert fields <= first_cells(API)
+
+
+def settings_of(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Dotted names; those of the tasks, which are all alike, without their task."""
+    names = set()
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, TaskSettings):
+            names |= settings_of(kind)
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            names |= settings_of(kind, f"{name}.")
+        else:
+            names.add(prefix + name)
+    return names
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    section = OPERATIONS.partition("\n## Settings")[2].partition("\n## Scale to zero")[0]
+    assert first_cells(section) == settings_of(AppConfig)
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    config = AppConfig()
+    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| `?([^|`]+)`? \|", OPERATIONS, flags=re.MULTILINE)
+    assert len(rows) > 15
+    for section, name, documented in rows:
+        assert documented == str(getattr(getattr(config, section), name)).lower(), name
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name) if name else path
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors_of(linked), target
+
+
+def anchors_of(path: Path) -> set[str]:
+    text = path.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
