@@ -1,0 +1,135 @@
+"""The order in which people read the text boxes of a page.
+
+Boxes on one line go left to right, lines top to bottom. A gutter that splits the page into columns
+of running text is read column by column; a gutter between short cells (a table, label and value) is
+not, since rows are what matters there. The text may be slightly rotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+
+from models.types import Point
+
+Polygon = tuple[Point, Point, Point, Point]
+
+MIN_COLUMN_LINES = 3
+MIN_COLUMN_ASPECT = 6.0
+"""Running text has lines at least this many times as wide as high; cells are shorter."""
+MAX_SPANNING_SHARE = 0.34
+"""Titles and footers may cross a gutter, but only so many of all boxes."""
+MIN_GUTTER_HEIGHTS = 0.7
+SAME_LINE_OVERLAP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Upright bounds of a polygon after the page's rotation is undone."""
+
+    index: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def middle(self) -> float:
+        return (self.top + self.bottom) / 2
+
+
+def reading_order(polygons: Sequence[Polygon]) -> list[int]:
+    """Indices of the polygons (corners clockwise from the top left, y down) as they are read."""
+    if not polygons:
+        return []
+    return [box.index for box in _ordered(_upright_boxes(polygons))]
+
+
+def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
+    corners = np.asarray(polygons, dtype=np.float64)
+    edges = corners[:, 1] - corners[:, 0]
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    long = lengths >= np.median(lengths)
+    angle = float(np.median(np.arctan2(edges[long, 1], edges[long, 0])))
+    cos, sin = np.cos(-angle), np.sin(-angle)
+    turned = corners @ np.array([[cos, sin], [-sin, cos]])
+    low, high = turned.min(axis=1), turned.max(axis=1)
+    return [_Box(index, *map(float, (*low[index], *high[index]))) for index in range(len(polygons))]
+
+
+def _ordered(boxes: list[_Box]) -> list[_Box]:
+    gutter = _gutter(boxes)
+    if gutter is None:
+        return [box for line in _lines(boxes) for box in line]
+    spanning = [box for box in boxes if box.left < gutter < box.right]
+    ordered: list[_Box] = []
+    rest = [box for box in boxes if not box.left < gutter < box.right]
+    for line in _lines(spanning):
+        above = [box for box in rest if box.middle < line[0].middle]
+        rest = [box for box in rest if box.middle >= line[0].middle]
+        ordered += _side_by_side(above, gutter) + line
+    return ordered + _side_by_side(rest, gutter)
+
+
+def _side_by_side(boxes: list[_Box], gutter: float) -> list[_Box]:
+    left = [box for box in boxes if box.right <= gutter]
+    right = [box for box in boxes if box.right > gutter]
+    return (_ordered(left) if left else []) + (_ordered(right) if right else [])
+
+
+def _lines(boxes: list[_Box]) -> list[list[_Box]]:
+    """Boxes grouped into lines, top to bottom, each left to right."""
+    lines: list[list[_Box]] = []
+    for box in sorted(boxes, key=lambda box: box.middle):
+        if lines and _on_one_line(lines[-1], box):
+            lines[-1].append(box)
+        else:
+            lines.append([box])
+    return [sorted(line, key=lambda box: box.left) for line in lines]
+
+
+def _on_one_line(line: list[_Box], box: _Box) -> bool:
+    top = median(other.top for other in line)
+    bottom = median(other.bottom for other in line)
+    overlap = min(bottom, box.bottom) - max(top, box.top)
+    return overlap > SAME_LINE_OVERLAP * min(bottom - top, box.height)
+
+
+def _gutter(boxes: list[_Box]) -> float | None:
+    """The x of a gutter between two columns of running text, or None."""
+    candidates = _low_coverage(boxes)
+    for _, _, position in sorted(candidates):
+        left = [box for box in boxes if box.right <= position]
+        right = [box for box in boxes if box.left >= position]
+        if _is_running_text(left) and _is_running_text(right):
+            return position
+    return None
+
+
+def _low_coverage(boxes: list[_Box]) -> list[tuple[int, float, float]]:
+    """(boxes that cross it, minus its width, its middle) of every vertical strip wide enough."""
+    width = MIN_GUTTER_HEIGHTS * median(box.height for box in boxes)
+    events = sorted([(box.left, 1) for box in boxes] + [(box.right, -1) for box in boxes])
+    covered, strips = 0, []
+    for (start, change), (end, _) in pairwise(events):
+        covered += change
+        if end - start > width and covered <= MAX_SPANNING_SHARE * len(boxes):
+            strips.append((covered, start - end, (start + end) / 2))
+    return strips
+
+
+def _is_running_text(boxes: list[_Box]) -> bool:
+    lines = _lines(boxes)
+    if len(lines) < MIN_COLUMN_LINES:
+        return False
+    extents = [line[-1].right - line[0].left for line in lines]
+    heights = [box.height for box in boxes]
+    return median(extents) >= MIN_COLUMN_ASPECT * median(heights)

@@ -1,0 +1,57 @@
+"""A text recogniser without weights: it "reads" the box around everything darker than paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.errors import ModelError
+from models.images import ImageDecoder, ImageLimits, PixelArray
+from models.page_batches import OcrAnswer, PageBatches
+from models.types import OcrRequest, Page, TextLine
+
+PAPER = 200
+
+
+class ToyTextRecognizer:
+    """A deterministic `TextRecognizer`: one line per page, whose text names its size.
+
+    Images go through the same decoder as with a real engine; a blank page has no lines.
+    """
+
+    def __init__(self, *, max_pixels: int = 40_000_000, max_queued: int = 256) -> None:
+        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels))
+        self._batches = PageBatches(self._read, batch_pages=4, max_queued=max_queued)
+
+    @property
+    def memory_bytes(self) -> int:
+        return 0
+
+    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
+        return self._batches.submit(requests)
+
+    def close(self) -> None:
+        self._batches.close()
+        self._decoder.close()
+
+    def _read(self, images: list[bytes]) -> list[Page | ModelError]:
+        return [self._page(image) for image in images]
+
+    def _page(self, image: bytes) -> Page | ModelError:
+        try:
+            pixels = self._decoder.decode(image)
+        except ModelError as error:
+            return error
+        height, width = pixels.shape[:2]
+        return Page(width, height, _ink(pixels))
+
+
+def _ink(pixels: PixelArray) -> tuple[TextLine, ...]:
+    rows, columns = np.nonzero(pixels.min(axis=2) < PAPER)
+    if not len(rows):
+        return ()
+    left, right = float(columns.min()), float(columns.max() + 1)
+    top, bottom = float(rows.min()), float(rows.max() + 1)
+    text = f"ink of {right - left:.0f} x {bottom - top:.0f} pixels"
+    return (TextLine(text, 1.0, ((left, top), (right, top), (right, bottom), (left, bottom))),)
