@@ -111,7 +111,7 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
 
         return build(spec, ToyReranker)
     if spec.engine == "onnx":
-        from models.cross_encoder import OnnxReranker
+        from models.onnx_cross_encoder import OnnxReranker
 
         path = weights_of(spec, config)
         return build(spec, OnnxReranker, path=path, n_threads=resources.n_threads)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from models.batching import BatchListener
 from models.errors import ModelLoadError
@@ -150,9 +150,13 @@ class _GivenStates(nn.Module):  # type: ignore[misc]  # torch is untyped here
         super().__init__()
         self.pooler = pooler
 
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPooling:
+    def forward(
+        self, *_: Any, inputs_embeds: Tensor, **__: Any
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
         pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
-        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=inputs_embeds, pooler_output=pooled
+        )
 
 
 def _without_pooler(trunk: nn.Module) -> nn.Module:

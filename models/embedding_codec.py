@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tokenizers import Encoding
 
 from models.errors import InputTooLongError, InvalidInputError, ModelError
 from models.text_engine import estimate_tokens
 from models.tokenization import TextTokenizer, TokenSequence, check_text
 from models.types import EmbeddingRequest, EmbeddingResult, FloatArray, Usage
-
-Input = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +39,18 @@ class EmbeddingCodec:
             if fault is None
             for text in self._prompted(request)
         ]
-        tokenized = iter(self.tokenizer.texts(texts))
-        entries: list[list[TokenSequence] | ModelError] = []
-        for request, fault in zip(requests, faults, strict=True):
-            if fault is not None:
-                entries.append(fault)
-                continue
-            whole = [
-                next(tokenized) if isinstance(i, str) else self._tokens(i) for i in request.inputs
-            ]
-            entries.append(self._fitted(request, whole))
-        return entries
+        contents = iter(self.tokenizer.contents(texts))
+        return [
+            fault if fault is not None else self._sequences(request, contents)
+            for request, fault in zip(requests, faults, strict=True)
+        ]
 
     def decode(
         self, request: EmbeddingRequest, sequences: list[TokenSequence], rows: list[FloatArray]
     ) -> EmbeddingResult:
         vectors = np.stack(rows)
+        if not np.isfinite(vectors).all():
+            raise ModelError("The model gives no finite vector for this input.")
         if request.dimensions is not None:
             vectors = _shortened(vectors, request.dimensions)
         return EmbeddingResult(vectors, Usage(prompt_tokens=sum(map(len, sequences))))
@@ -64,9 +59,6 @@ class EmbeddingCodec:
         name = request.prompt_name or self.default_prompt
         prompt = self.prompts.get(name, "") if name else ""
         return [prompt + text for text in request.inputs if isinstance(text, str)]
-
-    def _tokens(self, ids: tuple[int, ...]) -> TokenSequence:
-        return TokenSequence(ids, [0] * len(ids) if self.tokenizer.has_types else None)
 
     def _fault(self, request: EmbeddingRequest) -> InvalidInputError | None:
         try:
@@ -96,27 +88,26 @@ class EmbeddingCodec:
         if min(ids) < 0 or max(ids) >= self.tokenizer.vocabulary_size:
             raise InvalidInputError("'input' has a token outside the model's vocabulary.", "input")
 
-    def _fitted(
-        self, request: EmbeddingRequest, sequences: list[TokenSequence]
+    def _sequences(
+        self, request: EmbeddingRequest, contents: Iterator[Encoding]
     ) -> list[TokenSequence] | ModelError:
-        if not all(map(len, sequences)):
+        """What one request asks for; takes one of `contents` for each of its texts."""
+        inputs = [next(contents) if isinstance(i, str) else i for i in request.inputs]
+        specials = self.tokenizer.specials(pair=False)
+        sizes = [len(i) + specials * isinstance(i, Encoding) for i in inputs]
+        if not all(sizes):
             return InvalidInputError("'input' has a text without any token.", "input")
-        longest = max(map(len, sequences))
-        if longest <= self.max_tokens:
-            return sequences
-        if not request.truncate:
-            return InputTooLongError(longest, self.max_tokens, "input")
-        texts = iter(self._prompted(request))
-        sources = [next(texts) if isinstance(i, str) else i for i in request.inputs]
-        return [
-            s if len(s) <= self.max_tokens else self._cut(source)
-            for s, source in zip(sequences, sources, strict=True)
-        ]
+        if max(sizes) > self.max_tokens and not request.truncate:
+            return InputTooLongError(max(sizes), self.max_tokens, "input")
+        return [self._sequence(i, self.max_tokens - specials) for i in inputs]
 
-    def _cut(self, source: Input) -> TokenSequence:
-        if isinstance(source, str):
-            return self.tokenizer.cut_text(source, self.max_tokens)
-        return self._tokens(source[: self.max_tokens])
+    def _sequence(self, source: Encoding | tuple[int, ...], room: int) -> TokenSequence:
+        """Cut to the limit; special tokens are added to texts, not to token ids."""
+        if isinstance(source, Encoding):
+            self.tokenizer.cut(source, room)
+            return self.tokenizer.single(source)
+        ids = source[: self.max_tokens]
+        return TokenSequence(ids, [0] * len(ids) if self.tokenizer.has_types else None)
 
 
 def _shortened(vectors: FloatArray, dimensions: int) -> FloatArray:

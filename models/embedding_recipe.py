@@ -66,7 +66,7 @@ def read_recipe(folder: ModelFolder) -> EmbeddingRecipe:
     """Read the recipe; ModelLoadError names the part that this engine does not have."""
     modules = folder.read_objects("modules.json")
     kinds = [_kind(module) for module in modules]
-    transformer = str(modules[0].get("path", "")) if modules else ""
+    transformer = _inside(modules[0]) if modules else "."
     if modules and kinds[:2] != ["Transformer", "Pooling"]:
         raise ModelLoadError("modules.json does not start with Transformer and Pooling")
     own = _first_json(folder, transformer)

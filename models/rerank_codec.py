@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ def activation_named(path: str | None) -> Activation:
 
 @dataclass(frozen=True, slots=True)
 class RerankCodec:
-    """`Codec` of every cross-encoder. Only documents are cut; a query is scored whole."""
+    """`Codec` of every cross-encoder. Pairs that are too long are cut by the rule of `shares`.
+
+    `max_tokens_per_document` applies to documents before that, whether or not `truncate` is on.
+    """
 
     tokenizer: TextTokenizer
     max_tokens: int
@@ -58,7 +62,7 @@ class RerankCodec:
             if fault is None
             for text in (request.query, *request.documents)
         ]
-        parts = iter(self.tokenizer.plain(texts))
+        parts = iter(self.tokenizer.contents(texts))
         entries: list[list[TokenSequence] | ModelError] = []
         for request, fault in zip(requests, faults, strict=True):
             if fault is not None:
@@ -72,29 +76,48 @@ class RerankCodec:
         self, request: RerankRequest, sequences: list[TokenSequence], rows: list[FloatArray]
     ) -> RerankResult:
         logits = tuple(float(row[0]) for row in rows)
+        if not all(map(math.isfinite, logits)):
+            raise ModelError("The model gives no finite score for this input.")
         scores = tuple(self.activation(logit) for logit in logits)
         return RerankResult(logits, scores, Usage(prompt_tokens=sum(map(len, sequences))))
 
     def _pairs(
         self, request: RerankRequest, query: Encoding, documents: list[Encoding]
     ) -> list[TokenSequence] | ModelError:
-        used = len(query) + self.tokenizer.pair_overhead
-        room = self.max_tokens - used
-        if room < 1:
-            return InputTooLongError(used + 1, self.max_tokens, "query")
         if request.max_tokens_per_document is not None:
-            _cut(documents, request.max_tokens_per_document)
+            for document in documents:
+                self.tokenizer.cut(document, request.max_tokens_per_document)
+        specials = self.tokenizer.specials(pair=True)
+        room = self.max_tokens - specials
         longest = max(map(len, documents))
-        if longest > room and not request.truncate:
-            return InputTooLongError(used + longest, self.max_tokens, "documents")
-        _cut(documents, room)
-        return [self.tokenizer.pair(query, document) for document in documents]
+        if len(query) + longest > room and not request.truncate:
+            tokens = specials + len(query) + longest
+            at_fault = "documents" if len(query) < room else "query"
+            return InputTooLongError(tokens, self.max_tokens, at_fault)
+        return [self._pair(query, document, room) for document in documents]
+
+    def _pair(self, query: Encoding, document: Encoding, room: int) -> TokenSequence:
+        query_share, document_share = shares(len(query), len(document), room)
+        if query_share < len(query):  # other documents may leave it more
+            query = copy.copy(query)
+            self.tokenizer.cut(query, query_share)
+        self.tokenizer.cut(document, document_share)
+        return self.tokenizer.pair(query, document)
 
 
-def _cut(documents: list[Encoding], limit: int) -> None:
-    for document in documents:
-        if len(document) > limit:
-            document.truncate(limit)
+def shares(query: int, document: int, room: int) -> tuple[int, int]:
+    """Tokens of `room` for each, by the "longest first" rule of Hugging Face tokenizers.
+
+    The longer one is cut; when even the shorter one has more than half of `room`, both get half.
+    """
+    if query + document <= room:
+        return query, document
+    shorter = min(query, document)
+    if 2 * shorter <= room:
+        longer = room - shorter
+    else:
+        shorter, longer = room // 2, room - room // 2
+    return (shorter, longer) if query <= document else (longer, shorter)
 
 
 def _fault(request: RerankRequest) -> InvalidInputError | None:

@@ -1,7 +1,8 @@
 """The engine under every encoder: requests to token sequences to shared batches to results.
 
-Tokenisation runs on threads of its own, in parallel with the compute thread of the batcher; what
-differs between tasks is a `Codec`.
+Tokenisation runs on two threads of its own, in parallel with the compute thread of the batcher:
+one for bulk jobs, so that a single query waits for none of them. What differs between tasks is a
+`Codec`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CodecRequestT = TypeVar("CodecRequestT", contravariant=True)
 CodecResultT = TypeVar("CodecResultT", covariant=True)
 
 LOGGER = logging.getLogger(__name__)
-TOKENIZER_THREADS = 2
+BULK_TOKENS = 16_384
 MAX_BATCH_ITEMS = 512
 DEFAULT_BATCH_TOKENS = 4096
 DEFAULT_QUEUED_TOKENS = 1 << 20
@@ -77,7 +78,8 @@ class TextEngine(Generic[RequestT, ResultT]):
         self._batcher: DynamicBatcher[TokenSequence, FloatArray] = DynamicBatcher(
             compute, len, options.limits, options.on_batch, name="encoder"
         )
-        self._tokenizers = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="tokenizer")
+        self._tokenizer = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._bulk_tokenizer = ThreadPoolExecutor(1, thread_name_prefix="bulk-tokenizer")
         self._lock = threading.Lock()
         self._encoding_cost = 0
 
@@ -104,10 +106,11 @@ class TextEngine(Generic[RequestT, ResultT]):
         """See `BatchModel.submit`."""
         job: _Job[RequestT, ResultT] = _Job(tuple(requests))
         cost = sum(self._codec.estimate(request) for request in job.requests)
+        tokenizer = self._tokenizer if cost <= BULK_TOKENS else self._bulk_tokenizer
         with self._lock:
             self._batcher.check_room(cost, elsewhere=self._encoding_cost)
             try:
-                self._tokenizers.submit(self._encode, job, cost)
+                tokenizer.submit(self._encode, job, cost)
             except RuntimeError as error:  # closed since the check
                 raise EngineDeadError("The engine has been closed.") from error
             self._encoding_cost += cost
@@ -116,7 +119,8 @@ class TextEngine(Generic[RequestT, ResultT]):
     def close(self) -> None:
         """End the threads; what waits gets an EngineDeadError. May be called twice."""
         self._batcher.close()
-        self._tokenizers.shutdown()
+        self._tokenizer.shutdown()
+        self._bulk_tokenizer.shutdown()
 
     def _encode(self, job: _Job[RequestT, ResultT], cost: int) -> None:
         try:
@@ -150,14 +154,22 @@ class TextEngine(Generic[RequestT, ResultT]):
         if error is not None:
             job.fail(error)
             return
-        rows = iter(done.result())
-        results: list[ResultT | ModelError] = []
-        for request, encoded in zip(job.requests, job.encoded, strict=True):
-            if isinstance(encoded, ModelError):
-                results.append(encoded)
-            else:
-                results.append(self._result(request, encoded, [next(rows) for _ in encoded]))
-        job.finish(results)
+        try:
+            job.finish(self._results(job, done.result()))
+        except Exception:  # the outermost frame here: a callback's exception would be lost
+            LOGGER.exception("a submission could not be decoded")
+            job.fail(ModelError("The model's output could not be read."))
+
+    def _results(
+        self, job: _Job[RequestT, ResultT], outputs: Sequence[FloatArray | ModelError]
+    ) -> list[ResultT | ModelError]:
+        rows = iter(outputs)
+        return [
+            encoded
+            if isinstance(encoded, ModelError)
+            else self._result(request, encoded, [next(rows) for _ in encoded])
+            for request, encoded in zip(job.requests, job.encoded, strict=True)
+        ]
 
     def _result(
         self, request: RequestT, encoded: list[TokenSequence], rows: list[FloatArray | ModelError]
@@ -165,7 +177,10 @@ class TextEngine(Generic[RequestT, ResultT]):
         failed = next((row for row in rows if isinstance(row, ModelError)), None)
         if failed is not None:
             return failed
-        return self._codec.decode(request, encoded, rows)  # type: ignore[arg-type]  # none failed
+        try:
+            return self._codec.decode(request, encoded, rows)  # type: ignore[arg-type]  # none failed
+        except ModelError as error:
+            return error
 
 
 class _Job(Generic[RequestT, ResultT]):

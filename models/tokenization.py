@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import Lowercase
@@ -13,6 +14,7 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from models.errors import InvalidInputError, ModelLoadError
 
 NO_LIMIT = 1_000_000
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +29,50 @@ class TokenSequence:
 
 
 class TextTokenizer:
-    """Encodes without padding; truncation keeps the special tokens, as the model expects them."""
+    """Encodes without padding, in two steps: contents, which can be cut, then special tokens.
 
-    def __init__(self, tokenizer: Tokenizer, *, has_types: bool, limit: int = NO_LIMIT) -> None:
+    `cut_side` is the end at which the model's own tokenizer cuts.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        has_types: bool,
+        limit: int = NO_LIMIT,
+        cut_side: Side = "right",
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self.has_types = has_types
         self.limit = limit
+        self._cut_side = cut_side
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
 
-    def texts(self, texts: Sequence[str]) -> list[TokenSequence]:
-        """Whole texts with special tokens, in one parallel call."""
-        return [self._sequence(e) for e in self._tokenizer.encode_batch_fast(list(texts))]
-
-    def cut_text(self, text: str, limit: int) -> TokenSequence:
-        """At most `limit` tokens, special tokens included."""
-        content = self._tokenizer.encode(text, add_special_tokens=False)
-        content.truncate(max(0, limit - self._tokenizer.num_special_tokens_to_add(False)))
-        return self._sequence(self._tokenizer.post_process(content))
-
-    def plain(self, texts: Sequence[str]) -> list[Encoding]:
-        """Without special tokens: the parts of pairs."""
+    def contents(self, texts: Sequence[str]) -> list[Encoding]:
+        """Without special tokens, in one parallel call."""
         return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
 
+    def cut(self, content: Encoding, limit: int) -> None:
+        """Keep `limit` tokens of the content, in place."""
+        if len(content) > limit:
+            content.truncate(limit, direction=self._cut_side)
+
+    def single(self, content: Encoding) -> TokenSequence:
+        """One text with its special tokens."""
+        return self._sequence(self._tokenizer.post_process(content))
+
     def pair(self, query: Encoding, document: Encoding) -> TokenSequence:
+        """Two texts with their special tokens."""
         return self._sequence(self._tokenizer.post_process(query, document))
 
-    @property
-    def pair_overhead(self) -> int:
-        """Special tokens that a pair gets."""
-        return int(self._tokenizer.num_special_tokens_to_add(True))
+    def specials(self, *, pair: bool) -> int:
+        """How many special tokens a single text or a pair gets."""
+        return int(self._tokenizer.num_special_tokens_to_add(pair))
 
     def _sequence(self, encoding: Encoding) -> TokenSequence:
         return TokenSequence(encoding.ids, encoding.type_ids if self.has_types else None)
-
-
-def with_limit(sequence: TokenSequence, limit: int) -> TokenSequence:
-    """The first `limit` tokens of token ids that a client sent."""
-    return replace(sequence, ids=sequence.ids[:limit])
 
 
 def check_text(text: str, param: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models import prepacked_linear
+from models.errors import ModelLoadError
 from models.model_folder import context_limit
 from models.packed_transformer import PACKED, position_offset, register_packed_attention
 from models.tokenization import TextTokenizer, TokenSequence
@@ -101,7 +102,7 @@ class TorchRunner:
 
     def _choose(self, model: Any, samples: Sequence[TokenSequence]) -> Forward:
         """The packed path if this model takes it and agrees with its own plain output."""
-        reference = self._paths.plain(model)(samples)
+        reference = self._reference(model, samples)
         implementation = model.config._attn_implementation
         model.set_attn_implementation(PACKED)
         if model.config._attn_implementation == PACKED:
@@ -111,6 +112,16 @@ class TorchRunner:
             LOGGER.info("%s runs on the padded path", type(model).__name__)
             model.set_attn_implementation(implementation)
         return self._reduced(model, samples, reference)
+
+    def _reference(self, model: Any, samples: Sequence[TokenSequence]) -> Tensor:
+        try:
+            outputs = self._paths.plain(model)(samples)
+        except FORWARD_ERRORS as error:
+            LOGGER.warning("a model does not run", exc_info=error)
+            raise ModelLoadError("the model does not run on its own tokens") from error
+        if not bool(outputs.isfinite().all()):
+            raise ModelLoadError("the model's outputs are not finite numbers")
+        return outputs
 
     def _reduced(self, model: Any, samples: Sequence[TokenSequence], reference: Tensor) -> Forward:
         """The same path in the wanted precision with prepacked linears; as loaded if that fails."""

@@ -55,4 +55,5 @@ def load_tokenizer(path: Path, *, lowercase: bool = False) -> TextTokenizer:
         tokenizer.backend_tokenizer,
         has_types="token_type_ids" in tokenizer.model_input_names,
         limit=min(tokenizer.model_max_length, NO_LIMIT),
+        cut_side="left" if tokenizer.truncation_side == "left" else "right",
     )
