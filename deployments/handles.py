@@ -7,6 +7,8 @@ replica must not kill every replica.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NoReturn
@@ -17,12 +19,11 @@ from ray.serve.handle import DeploymentHandle
 
 from models.errors import ModelError, ModelLoadError, OverloadedError, ReplicaLostError
 
-_REPLICA_FAILURES = (
-    RayActorError,
-    RayTaskError,
-    BackPressureError,
-    DeploymentUnavailableError,
-)
+_REPLICA_FAILURES = (RayTaskError, BackPressureError, DeploymentUnavailableError)
+MAX_LOSSES = 2
+NOTICE_S = 10.0
+"""For how long Serve may go on offering a dead replica; its health checks run every second."""
+RETRY_S = 0.2
 
 
 class TaskHandle:
@@ -35,14 +36,19 @@ class TaskHandle:
 
     async def call(self, method: str, *args: Any) -> Any:
         """The method's result. The method must be idempotent. Raises ModelError."""
-        try:
-            return await self._attempt(method, *args)
-        except ReplicaLostError:
-            return await self._attempt(method, *args)
+        losses = _Losses(self.task)
+        while True:
+            try:
+                return await self._attempt(method, *args)
+            except RayActorError as error:
+                await losses.add(error)
 
     async def call_once(self, method: str, *args: Any) -> Any:
         """As `call`, for methods that must not run twice."""
-        return await self._attempt(method, *args)
+        try:
+            return await self._attempt(method, *args)
+        except RayActorError as error:
+            raise _lost(self.task) from error
 
     async def _attempt(self, method: str, *args: Any) -> Any:
         try:
@@ -55,17 +61,19 @@ class TaskHandle:
 
         Closing the iterator cancels the call. Raises ModelError.
         """
+        losses = _Losses(self.task)
         started = False
-        for attempt in (1, 2):
+        while True:
             try:
                 async with aclosing(self._stream_once(method, *args)) as items:
                     async for item in items:
                         started = True
                         yield item
                 return
-            except ReplicaLostError:
-                if started or attempt == 2:
-                    raise
+            except RayActorError as error:
+                if started:
+                    raise _lost(self.task) from error
+                await losses.add(error)
 
     async def _stream_once(self, method: str, *args: Any) -> AsyncGenerator[Any]:
         response = getattr(self._streaming, method).remote(*args)
@@ -81,7 +89,7 @@ class TaskHandle:
         """The method's result from every running replica; none are started for it."""
         try:
             return list(await self._handle.broadcast(method, *args).results_async())
-        except _REPLICA_FAILURES:
+        except (RayActorError, *_REPLICA_FAILURES):
             return []
 
     def _raise_ours(self, error: Exception) -> NoReturn:
@@ -92,7 +100,35 @@ class TaskHandle:
             raise OverloadedError(f"Too many {self.task} requests are waiting.") from error
         if isinstance(error, DeploymentUnavailableError):
             raise ModelLoadError(f"The {self.task} deployment is not available.") from error
-        if isinstance(error, RayActorError):
-            message = f"The {self.task} replica that served this request died."
-            raise ReplicaLostError(message) from error
         raise error
+
+
+class _Losses:
+    """The replicas that one request was lost on.
+
+    Serve goes on offering a dead replica until it notices. Being refused by one that is known to
+    be dead is not a further loss: the request waits a little and asks again.
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._dead: set[str] = set()
+        self._count = 0
+        self._deadline = time.monotonic() + NOTICE_S
+
+    async def add(self, error: RayActorError) -> None:
+        """Return when the request may be sent again. Raises ReplicaLostError when it may not."""
+        if error.actor_id in self._dead:
+            if time.monotonic() > self._deadline:
+                raise _lost(self._task) from error
+            await asyncio.sleep(RETRY_S)
+            return
+        self._count += 1
+        if self._count == MAX_LOSSES:
+            raise _lost(self._task) from error
+        if error.actor_id is not None:
+            self._dead.add(error.actor_id)
+
+
+def _lost(task: str) -> ReplicaLostError:
+    return ReplicaLostError(f"The {task} replica that served this request died.")

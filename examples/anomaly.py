@@ -1,4 +1,4 @@
-"""Fit a detector on readings of a pump and find the odd ones: python examples/anomaly.py [base URL]"""
+"""Fit a detector on readings of a pump, find the odd ones: python examples/anomaly.py [base URL]"""
 
 from __future__ import annotations
 

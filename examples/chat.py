@@ -11,7 +11,7 @@ client = OpenAI(base_url=f"{base_url}/v1", api_key="unused")
 
 stream = client.chat.completions.create(
     model="smollm2-135m-instruct",
-    messages=[{"role": "user", "content": "What is the capital of France?"}],
+    messages=[{"role": "user", "content": "Write one sentence about the sea."}],
     max_tokens=40,
     temperature=0,
     stream=True,

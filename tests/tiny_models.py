@@ -16,10 +16,10 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIALS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"
 VOCABULARY = (*SPECIALS, *LETTERS, *(f"##{letter}" for letter in LETTERS))
-SIZE = {"vocab_size": len(VOCABULARY), "initializer_range": 0.3, "pad_token_id": 0}
+SIZE = {"vocab_size": len(VOCABULARY), "initializer_range": 0.3, "pad_token_id": 1}
 WIDTH = {
     **SIZE,
     "hidden_size": 32,
@@ -34,14 +34,12 @@ CONFIGS: dict[str, Callable[..., Any]] = {
         **SIZE, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=320, **o
     ),
     "roberta": lambda **o: transformers.RobertaConfig(
-        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, type_vocab_size=1, **o
+        **WIDTH, max_position_embeddings=322, type_vocab_size=1, **o
     ),
     "xlm-roberta": lambda **o: transformers.XLMRobertaConfig(
-        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, type_vocab_size=1, **o
+        **WIDTH, max_position_embeddings=322, type_vocab_size=1, **o
     ),
-    "mpnet": lambda **o: transformers.MPNetConfig(
-        **{**WIDTH, "pad_token_id": 1}, max_position_embeddings=322, **o
-    ),
+    "mpnet": lambda **o: transformers.MPNetConfig(**WIDTH, max_position_embeddings=322, **o),
     "modernbert": lambda **o: transformers.ModernBertConfig(
         **{**WIDTH, "num_hidden_layers": 4},
         max_position_embeddings=320,

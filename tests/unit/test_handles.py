@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments import handles
 from deployments.handles import TaskHandle
 from models.errors import (
     InvalidInputError,
@@ -66,8 +67,9 @@ class Handle:
         return self.responses[-1]
 
 
-def died() -> Exception:
-    return ActorDiedError()
+def died(replica: int = 1) -> Exception:
+    """What Serve raises over gRPC when a replica is gone."""
+    return ActorUnavailableError("gone", replica.to_bytes(16, "big"))
 
 
 def unavailable() -> Exception:
@@ -85,8 +87,21 @@ async def test_a_call_is_repeated_once_when_its_replica_died() -> None:
     assert len(handle.responses) == 2
 
 
+async def test_a_dead_replica_is_asked_again_until_serve_has_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handles, "RETRY_S", 0)
+    task, handle = task_handle(died(1), died(1), died(1), "vectors")
+    assert await task.call("embed") == "vectors"
+    assert len(handle.responses) == 4
+    monkeypatch.setattr(handles, "NOTICE_S", -1)
+    task, handle = task_handle(died(1), died(1), "never")
+    with pytest.raises(ReplicaLostError):
+        await task.call("embed")
+
+
 async def test_a_call_that_kills_two_replicas_fails() -> None:
-    task, handle = task_handle(died(), died(), "never")
+    task, handle = task_handle(died(1), died(2), "never")
     with pytest.raises(ReplicaLostError):
         await task.call("embed")
     assert len(handle.responses) == 2

@@ -1,0 +1,120 @@
+"""One real server for the whole session: the launcher, the shipped catalogue, the real weights."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from config.catalog import load_catalog
+from config.paths import default_weights_dir
+from weights.cache import WeightsCache
+from weights.fetch import fetch
+
+ROOT = Path(__file__).parents[2]
+START_S = 180
+QUICKLY_IDLE = {"anomaly": 12}
+"""Seconds after which a task scales to zero; the others keep their replica for the session."""
+
+
+@dataclass
+class RunningServer:
+    """The server under test. `processes` are those of its session, whatever they are."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=300)
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment's replicas: Ray names them in their title."""
+        title = f"ray::ServeReplica:inference:{deployment}"
+        return [p for p in self.descendants() if title in _title(p)]
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def readiness(self) -> dict[str, Any]:
+        reply: dict[str, Any] = self.client.get("/ready").json()
+        return reply
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    cache = WeightsCache(default_weights_dir())
+    for spec in load_catalog():
+        fetch(spec, cache=cache)
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
+    config = write_config(folder, QUICKLY_IDLE)
+    running = start(port, config, folder / "server.log")
+    try:
+        wait_until_healthy(running)
+        yield running
+    finally:
+        running.client.close()
+        running.process.terminate()
+        try:
+            running.process.wait(60)
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+
+
+def start(port: int, config: Path, log: Path) -> RunningServer:
+    command = [sys.executable, "-m", "launcher", "--port", str(port), "--config", str(config)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    return RunningServer(f"http://127.0.0.1:{port}", process, log)
+
+
+def write_config(folder: Path, idle: dict[str, int]) -> Path:
+    """The shipped file with its own data directory and idle times."""
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    args = document["applications"][0]["args"]
+    args["data_dir"] = str(folder / "data")
+    for task, seconds in idle.items():
+        args[task]["idle_timeout_s"] = seconds
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_healthy(running: RunningServer) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if running.process.poll() is not None:
+            break
+        try:
+            if running.client.get("/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.3)
+    pytest.fail(f"the server did not start:\n{running.log.read_text()[-4000:]}")

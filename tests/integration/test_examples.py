@@ -1,0 +1,29 @@
+"""Every example runs as it is written, and says what it is meant to say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import ROOT, RunningServer
+
+EXPECTED = {
+    "chat": "sea",
+    "embeddings": "Interest rates",
+    "rerank": "giant panda",
+    "ocr": "Invoice 2041",
+    "anomaly": "ANOMALY",
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_example(path: Path, server: RunningServer) -> None:
+    run = subprocess.run(
+        [sys.executable, str(path), server.url], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    first_lines = "\n".join(run.stdout.splitlines()[:3])
+    assert EXPECTED[path.stem] in first_lines
