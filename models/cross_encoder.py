@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from models.batching import BatchListener
@@ -109,7 +110,7 @@ class _ClassifierPaths:
         trunk = _without_pooler(model.base_model)
         backbone = PackedBackbone(trunk)
         head = _head(model)
-        mode = _read_position(model.config)
+        mode = _read_position(model)
 
         def forward(sequences: Sequence[TokenSequence]) -> Tensor:
             return head(pool(backbone(sequences), [len(s) for s in sequences], (mode,)))
@@ -120,12 +121,11 @@ class _ClassifierPaths:
         return [child for name, child in model.base_model.named_children() if name != "pooler"]
 
 
-def _read_position(config: Any) -> str:
+def _read_position(model: Any) -> str:
     """Which state the family's classification head reads."""
-    if getattr(config, "classifier_pooling", None) == "mean":  # ModernBERT
-        return "mean"
-    causal = any(name.startswith(("Qwen", "Llama", "Mistral")) for name in config.architectures)
-    return "lasttoken" if causal else "cls"
+    if isinstance(model, GenericForSequenceClassification):  # decoders
+        return "lasttoken"
+    return "mean" if getattr(model.config, "classifier_pooling", None) == "mean" else "cls"
 
 
 def _head(model: Any) -> Callable[[Tensor], Tensor]:

@@ -50,10 +50,46 @@ CONFIGS: dict[str, Callable[..., Any]] = {
         eos_token_id=3,
         **o,
     ),
+    "albert": lambda **o: transformers.AlbertConfig(
+        **WIDTH, embedding_size=16, max_position_embeddings=320, **o
+    ),
+    "electra": lambda **o: transformers.ElectraConfig(
+        **WIDTH, embedding_size=16, max_position_embeddings=320, **o
+    ),
+    "deberta-v2": lambda **o: transformers.DebertaV2Config(
+        **WIDTH,
+        max_position_embeddings=320,
+        relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+        position_buckets=64,
+        **o,
+    ),
+    "nomic": lambda **o: transformers.NomicBertConfig(**WIDTH, max_position_embeddings=320, **o),
+    "gemma3": lambda **o: transformers.Gemma3TextConfig(
+        **WIDTH,
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        max_position_embeddings=320,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"],
+        use_bidirectional_attention=True,
+        **o,
+    ),
+    "mistral": lambda **o: transformers.MistralConfig(
+        **WIDTH,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=320,
+        sliding_window=16,
+        **o,
+    ),
     "qwen3": lambda **o: transformers.Qwen3Config(
         **WIDTH, num_key_value_heads=2, head_dim=8, max_position_embeddings=320, **o
     ),
 }
+UNPACKABLE = frozenset({"mpnet", "deberta-v2"})
+"""Families outside transformers' attention interface."""
 TYPED = frozenset({"bert"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def texts_of(lengths: Sequence[int], seed: int = 0) -> list[str]:
     return [" ".join(generator.choices(WORDS, k=length)) for length in lengths]
 
 
-TEXTS = [*texts_of(LENGTHS), " ", "?", "naïve Ünïcode 漢字 🎉"]
+TEXTS = [*texts_of(LENGTHS), " ", "?", "BIG Letters", "naïve Ünïcode 漢字 🎉"]
 
 
 def _alone_and_together(encoder: TorchEncoder, texts: Sequence[str], **options: Any) -> Any:
@@ -98,6 +99,8 @@ def test_dense_layers_and_folders_saved_anew(tmp_path: Path) -> None:
 
 def test_lower_casing_of_the_model_is_applied(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, "bert")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    write_json(folder / "tokenizer.json", tokenizer | {"normalizer": None})
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9, "do_lower_case": True})
     assert _compare(folder, "float32") > COSINE["float32"]
 
@@ -128,7 +131,7 @@ def test_the_tokenizers_own_side_is_cut(tmp_path: Path) -> None:
 
 # --- cross-encoders -------------------------------------------------------------------------
 
-QUERIES = ("paris?", "which river is famous", *texts_of([60, 130, 400], seed=1))
+QUERIES = ("paris?", "which river is famous", *texts_of([130, 400], seed=1))
 
 
 def _compare_scores(folder: Path, dtype: Any, queries: Sequence[str]) -> float:

@@ -23,9 +23,9 @@ from models.packed_transformer import (
 )
 from models.prepacked_linear import PrepackedLinear, available, prepack_linears
 from models.tokenization import TokenSequence
-from tests.tiny_models import CONFIGS, write_encoder
+from tests.tiny_models import CONFIGS, UNPACKABLE, write_encoder
 
-PACKABLE = sorted(set(CONFIGS) - {"mpnet"})
+PACKABLE = sorted(set(CONFIGS) - UNPACKABLE)
 LENGTHS = (1, 2, 5, 5, 5, 17, 40, 40, 100)
 
 
@@ -64,9 +64,10 @@ def test_a_sequence_is_the_same_alone(family: str, sequences: Sequence[TokenSequ
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
-def test_mpnet_does_not_take_packed_attention() -> None:
+@pytest.mark.parametrize("family", sorted(UNPACKABLE))
+def test_other_families_do_not_take_packed_attention(family: str) -> None:
     register_packed_attention()
-    model = _model("mpnet")
+    model = _model(family)
     model.set_attn_implementation(PACKED)
     assert model.config._attn_implementation != PACKED
 
