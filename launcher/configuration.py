@@ -1,0 +1,67 @@
+"""serve_config.yaml as the launcher needs it: checked before Ray starts, with the chosen port."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from config.catalog import CatalogError
+from config.settings import AppConfig
+from launcher.errors import LaunchError
+
+Document = dict[str, Any]
+
+OUR_APPLICATION = "graph:app"
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 8000
+
+
+def read_config(path: Path, port: int | None = None) -> Document:
+    """The file's content with the host and port filled in. Raises LaunchError naming the mistake.
+
+    Where the file names no host this is loopback; Serve's own default is every interface.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise LaunchError(f"{path.name} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LaunchError(f"{path.name} is not YAML: {error}") from error
+    if not isinstance(document, dict) or not document.get("applications"):
+        raise LaunchError(f"{path.name} has no 'applications'; see `serve build`.")
+    check_arguments(document, path.name)
+    return listening(document, port)
+
+
+def check_arguments(document: Document, name: str) -> None:
+    """Refuse settings and catalogues that the application's builder would refuse later."""
+    for application in document["applications"]:
+        if application.get("import_path") != OUR_APPLICATION:
+            continue
+        try:
+            AppConfig.model_validate(application.get("args") or {}).load_catalog()
+        except ValidationError as error:
+            raise LaunchError("\n".join(mistakes(error, name))) from None
+        except CatalogError as error:
+            raise LaunchError(f"{name}: {error}") from None
+
+
+def mistakes(error: ValidationError, name: str) -> list[str]:
+    """One line per mistake: file, dotted key, what is wrong."""
+    return [
+        f"{name}: {'.'.join(map(str, ('args', *item['loc'])))}: {item['msg']}"
+        for item in error.errors(include_url=False)
+    ]
+
+
+def listening(document: Document, port: int | None) -> Document:
+    """A copy that says where to listen; `port` overrides the file's."""
+    document = copy.deepcopy(document)
+    options = document["http_options"] = dict(document.get("http_options") or {})
+    options.setdefault("host", LOOPBACK)
+    options["port"] = port or options.get("port", DEFAULT_PORT)
+    return document

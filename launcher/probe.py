@@ -1,0 +1,44 @@
+"""The running server, asked over HTTP like any client would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+TIMEOUT_S = 5
+EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+class HttpProbe:
+    """One address; a new connection per question."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = EVERY_INTERFACE.get(host, host)
+        self._port = port
+
+    @property
+    def url(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    def alive(self) -> bool:
+        return self._get("/health") is not None
+
+    def models(self) -> list[dict[str, Any]]:
+        """The entries of GET /v1/models; empty if it does not answer."""
+        body = self._get("/v1/models")
+        return list(json.loads(body)["data"]) if body else []
+
+    def _get(self, path: str) -> bytes | None:
+        """The body of a 200, else None."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+        return body if response.status == http.client.OK else None

@@ -1,0 +1,49 @@
+"""What is printed once the server answers: where, what, and one command per task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "generation": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Name three colours."}]},
+    ),
+    "embedding": ("/v1/embeddings", {"input": "The quick brown fox"}),
+    "rerank": (
+        "/v1/rerank",
+        {"query": "capital of France", "documents": ["Berlin", "Paris is the capital."]},
+    ),
+    "anomaly": (
+        "/v1/anomaly/fit",
+        {"model": "demo", "data": [[1.0], [1.1], [0.9], [1.2], [0.8], [1.0], [9.0], [1.1]]},
+    ),
+}
+JSON = "-H 'content-type: application/json' -d"
+OCR = (
+    """base64 <page.png | tr -d '\\n' | sed 's|.*|{{"model": "{model}", "images": ["&"]}}|' """
+    """| curl {url}/v1/ocr {json} @-"""
+)  # piped, because a command's argument may not be as long as an image
+
+
+def welcome(url: str, models: Sequence[dict[str, Any]], started_s: float) -> str:
+    """The text for these entries of GET /v1/models."""
+    lines = [f"\nReady after {started_s:.1f} s: {url}  (API page: {url}/docs)\n", "Served:"]
+    lines += [f"  {model['task']:<15} {model['id']}" for model in models]
+    lines += ["", "Try:"]
+    by_task = {model["task"]: model["id"] for model in reversed(models)}
+    lines += [f"  {example(url, task, model)}" for task, model in by_task.items()][::-1]
+    return "\n".join([*lines, "", "Ctrl-C ends it."])
+
+
+def example(url: str, task: str, model: str) -> str:
+    """A command that asks this model for what its task is."""
+    if task == "ocr":
+        return OCR.format(url=url, model=model, json=JSON)
+    if task not in EXAMPLES:
+        return f"curl {url}/v1/models/{model}"
+    path, body = EXAMPLES[task]
+    data = json.dumps({"model": model, **body})
+    return f"curl {url}{path} {JSON} '{data}'"

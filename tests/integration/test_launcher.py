@@ -1,0 +1,158 @@
+"""`python -m launcher` from its start to the end of its last process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from launcher.edge import without_haproxy
+from launcher.ports import free_ports
+
+ROOT = Path(__file__).parents[2]
+START_S, STOP_S = 180, 60
+TOY = {
+    "id": "toy-encoder",
+    "task": "embedding",
+    "engine": "toy",
+    "source": {"kind": "builtin"},
+}
+
+
+class Server:
+    """One launcher in a session of its own, started as a shell starts background jobs."""
+
+    def __init__(self, config: Path, output: Path) -> None:
+        self.port = free_ports(1)[0]
+        self._output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "launcher", "--config", config, "--port", str(self.port)],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True, preexec_fn=ignore_interrupts,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_for(self, text: str) -> None:
+        end = time.monotonic() + START_S
+        while text not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < end, self.output
+            time.sleep(0.1)
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(body).encode() if body else None,
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    def processes(self) -> list[psutil.Process]:
+        """Those of its session, zombies that nobody waits for left out."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            in_session = os.getsid(process.pid) == self.process.pid
+            return in_session and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+def ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    """The shipped configuration with a weightless catalogue."""
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(yaml.safe_dump({"models": [TOY]}))
+    content: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    content["applications"][0]["args"] |= {"catalog": str(catalog), "data_dir": str(tmp_path)}
+    return content
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Server]]:
+    servers: list[Server] = []
+
+    def started(content: dict[str, Any]) -> Server:
+        config = tmp_path / "serve.yaml"
+        config.write_text(yaml.safe_dump(content))
+        servers.append(Server(config, tmp_path / "output"))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        for process in server.processes():
+            process.kill()
+        server.process.wait()
+
+
+Start = Callable[[dict[str, Any]], Server]
+
+
+def test_serves_then_ends_with_nothing_left(start: Start, document: dict[str, Any]) -> None:
+    server = start(document)
+    server.wait_for("Ctrl-C ends it.")
+    assert server.ask("/health") == {"status": "ok"}
+    answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": "one"})
+    assert len(answer["data"]) == 1
+    shown = server.output
+    assert f"http://127.0.0.1:{server.port}" in shown
+    assert "embedding       toy-encoder" in shown
+    assert f"curl http://127.0.0.1:{server.port}/v1/embeddings" in shown
+    names = {process.name() for process in server.processes()}
+    assert {"raylet", "gcs_server"} <= names
+    assert ("haproxy" in names) is (sys.platform == "linux")
+    assert server.stop(signal.SIGINT) == 0, server.output
+    assert server.processes() == []
+    assert "Traceback" not in server.output
+
+
+def test_serves_without_haproxy(start: Start, document: dict[str, Any]) -> None:
+    server = start(without_haproxy(document))
+    server.wait_for("Ctrl-C ends it.")
+    answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": ["one", "two"]})
+    assert len(answer["data"]) == 2
+    assert "haproxy" not in {process.name() for process in server.processes()}
+    assert server.stop(signal.SIGTERM) == 0, server.output
+    assert server.processes() == []
+
+
+def test_stopped_while_it_starts(start: Start, document: dict[str, Any]) -> None:
+    server = start(document)
+    server.wait_for("Starting the server")
+    assert server.stop(signal.SIGTERM) == 0, server.output
+    assert server.processes() == []
+
+
+def test_an_application_that_cannot_be_deployed(start: Start, document: dict[str, Any]) -> None:
+    document["applications"][0] |= {"import_path": "no_such_module:app", "args": {}}
+    server = start(document)
+    assert server.process.wait(START_S) == 1, server.output
+    reason = "The application 'inference' cannot be deployed: "
+    assert f"{reason}ModuleNotFoundError: No module named 'no_such_module'" in server.output
+    assert server.processes() == []
