@@ -24,6 +24,8 @@ ResultT = TypeVar("ResultT")
 LOGGER = logging.getLogger(__name__)
 RATE_SMOOTHING = 0.3
 RETRY_AFTER_BOUNDS = (1.0, 60.0)
+SMALLEST_BUDGET = 1 / 16
+"""Of `batch_cost`: what `batch_seconds` may lower it to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,22 @@ class BatchLimits:
     """`batch_cost` and `batch_items` bound one batch, `queued_cost` bounds what may wait.
 
     A single item above `batch_cost` makes a batch of its own, and a submission above `queued_cost`
-    is taken while nothing else waits: otherwise neither could ever be answered.
+    is taken while nothing else waits: otherwise neither could ever be answered. `batch_seconds`
+    lowers `batch_cost` to what the model has lately done in that time: whoever comes next waits for
+    the batch in hand.
     """
 
     batch_cost: int
     batch_items: int
     queued_cost: int
+    batch_seconds: float | None = None
+
+    def room(self, rate: float) -> int:
+        """The cost that a batch may have when the model does `rate` per second (0: unknown)."""
+        if self.batch_seconds is None:
+            return self.batch_cost
+        smallest = int(self.batch_cost * SMALLEST_BUDGET)
+        return min(self.batch_cost, max(smallest, int(rate * self.batch_seconds)))
 
 
 class _Submission(Generic[ItemT, ResultT]):
@@ -215,7 +227,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
             while not self._turns and self._ended is None:
                 self._changed.wait()
             batch: list[_Entry[ItemT, ResultT]] = []
-            room = self._limits.batch_cost
+            room = self._limits.room(self._drain_rate)
             while self._turns and len(batch) < self._limits.batch_items:
                 submission = self._turns[0]
                 entry = _Entry(submission, submission.next)

@@ -75,11 +75,17 @@ def read_recipe(folder: ModelFolder) -> EmbeddingRecipe:
         transformer=transformer,
         pooling=_pooling(folder, _inside(modules[1])) if modules else _default_pooling(folder),
         steps=tuple(_step(folder, module) for module in modules[2:]),
-        max_tokens=own.get("max_seq_length"),
+        max_tokens=_max_tokens(own.get("max_seq_length")),
         lowercase=bool(own.get("do_lower_case")),
         prompts={k: v for k, v in (prompts.get("prompts") or {}).items() if isinstance(v, str)},
         default_prompt=prompts.get("default_prompt_name"),
     )
+
+
+def _max_tokens(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and value > 0):
+        return value
+    raise ModelLoadError("max_seq_length is not a positive number")
 
 
 def _kind(module: Mapping[str, Any]) -> str:
@@ -134,6 +140,7 @@ def _step(folder: ModelFolder, module: Mapping[str, Any]) -> DenseLayer | str:
     activation = str(config.get("activation_function") or "Identity").rpartition(".")[2]
     if activation not in ACTIVATIONS or config.get("use_residual"):
         raise ModelLoadError(f"the dense layer {path} uses an unsupported option")
-    return DenseLayer(
-        path, config["in_features"], config["out_features"], config.get("bias", True), activation
-    )
+    inputs, outputs = config.get("in_features"), config.get("out_features")
+    if not isinstance(inputs, int) or not isinstance(outputs, int) or min(inputs, outputs) < 1:
+        raise ModelLoadError(f"the dense layer {path} does not say its sizes")
+    return DenseLayer(path, inputs, outputs, config.get("bias", True), activation)

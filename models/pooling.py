@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -52,8 +53,11 @@ class Dense(nn.Module):  # type: ignore[misc]  # torch is untyped here
         weights = folder.path / layer.folder / "model.safetensors"
         if not weights.is_file():
             raise ModelLoadError(f"the dense layer {layer.folder} has no safetensors weights")
-        state: dict[str, Any] = load_file(weights)
-        self.load_state_dict(state)
+        try:
+            state: dict[str, Any] = load_file(weights)
+            self.load_state_dict(state)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ModelLoadError(f"the dense layer {layer.folder} does not load") from error
 
     def forward(self, vectors: Tensor) -> Tensor:
         activated: Tensor = self.activation(self.linear(vectors))

@@ -49,7 +49,11 @@ def _graph(dynamic: bool, labels: int) -> bytes:
         _node("ReduceSum", ["weighted", "axes"], ["sum"], keepdims=1),
         _node("Concat", ["sum"] * labels, ["logits"], axis=1),
     ]
-    constants = {"table": table, "one": np.ones(1, np.float32), "axes": np.ones(1, np.int64)}
+    constants: dict[str, np.ndarray] = {
+        "table": table,
+        "one": np.ones(1, np.float32),
+        "axes": np.ones(1, np.int64),
+    }
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     return (
         b"".join(_field(1, node) for node in nodes)

@@ -40,7 +40,7 @@ def texts_of(lengths: Sequence[int], seed: int = 0) -> list[str]:
 TEXTS = [*texts_of(LENGTHS), " ", "?", "BIG Letters", "naïve Ünïcode 漢字 🎉"]
 
 
-def _alone_and_together(encoder: TorchEncoder, texts: Sequence[str], **options: Any) -> Any:
+def _alone_and_together(encoder: Any, texts: Sequence[str], **options: Any) -> Any:
     """Both ways, [2, texts, dimensions]; alone means one request after another."""
     (together,) = encoder.submit([EmbeddingRequest(tuple(texts), **options)]).result(WAIT)
     alone = [
@@ -137,7 +137,7 @@ QUERIES = ("paris?", "which river is famous", *texts_of([130, 400], seed=1))
 def _compare_scores(folder: Path, dtype: Any, queries: Sequence[str]) -> float:
     """The largest difference of logits, for every query against `TEXTS`, alone and together."""
     reference = CrossEncoder(str(folder), device="cpu")
-    reranker = TorchReranker(folder, n_threads=1, dtype=dtype)
+    reranker: Any = TorchReranker(folder, n_threads=1, dtype=dtype)
     reference.max_seq_length = reranker.max_tokens
     worst = 0.0
     for query in queries:
@@ -163,7 +163,7 @@ def test_scores_are_those_of_the_reference(tmp_path: Path) -> None:
     """After the model's own activation, which is sigmoid unless the folder says otherwise."""
     folder = write_reranker(tmp_path, "bert")
     expected = CrossEncoder(str(folder), device="cpu").predict([("a", "b c"), ("a", "d")])
-    reranker = TorchReranker(folder, n_threads=1, dtype="float32")
+    reranker: Any = TorchReranker(folder, n_threads=1, dtype="float32")
     (result,) = reranker.submit([RerankRequest("a", ("b c", "d"))]).result(WAIT)
     reranker.close()
     np.testing.assert_allclose(result.scores, expected, atol=1e-4)
@@ -212,7 +212,7 @@ def test_int8_scores_are_onnxruntimes_own_unbatched(
         pair = tokenizer(QUERIES[1], text, truncation=True, max_length=512, return_tensors="np")
         feeds = {name: ids.astype(np.int64) for name, ids in pair.items()}
         expected.append(float(session.run(None, feeds)[0][0, 0]))
-    reranker = OnnxReranker(folder, n_threads=2)
+    reranker: Any = OnnxReranker(folder, n_threads=2)
     request = RerankRequest(QUERIES[1], tuple(TEXTS))
     first, second = reranker.submit([request, request]).result(WAIT)
     reranker.close()
@@ -229,7 +229,7 @@ def test_ms_marco_finds_the_answer(starter_weights: Callable[[str], Path]) -> No
         "New York City is famous for the Metropolitan Museum of Art.",
         "Berlin is well known for its museums.",
     )
-    reranker = OnnxReranker(starter_weights("ms-marco-minilm-l-12-v2"), n_threads=1)
+    reranker: Any = OnnxReranker(starter_weights("ms-marco-minilm-l-12-v2"), n_threads=1)
     request = RerankRequest("How many people live in Berlin?", documents)
     (result,) = reranker.submit([request]).result(WAIT)
     reranker.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from models.encoder import TorchEncoder
 from models.errors import (
@@ -22,7 +25,7 @@ from models.errors import (
 )
 from models.toy.encoder import ToyEncoder
 from models.types import EmbeddingRequest, EmbeddingResult, FloatArray
-from tests.tiny_models import write_encoder, write_json
+from tests.tiny_models import CONFIGS, UNPACKABLE, write_encoder, write_json
 
 WAIT = 60.0
 TEXTS = ("hello world", "a", "what is the capital of france? " * 3, "hello world", "x y z" * 9)
@@ -123,6 +126,13 @@ def test_impossible_dimensions_are_refused(encoder: Any, dimensions: int) -> Non
     error = _embed(encoder, "hello", dimensions=dimensions)
     assert isinstance(error, InvalidInputError)
     assert error.param == "dimensions"
+
+
+@pytest.mark.parametrize("text", [" ", "\t\n", "\u3000", "\x00"])
+def test_blank_texts_are_embedded(encoder: Any, text: str) -> None:
+    vectors = _vectors(encoder, text, "a")
+    assert np.isfinite(vectors).all()
+    assert vectors.shape[0] == 2
 
 
 @pytest.mark.parametrize("inputs", [(), ("",), ((),), ("fine", ""), ("half \ud800 pair",)])
@@ -242,14 +252,10 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 
 def test_which_path_each_family_takes(tmp_path: Path) -> None:
-    for family, packed in (("bert", True), ("qwen3", True), ("mpnet", False)):
+    for family in CONFIGS:
         encoder = _tiny(tmp_path / family, family)
-        assert encoder.runner.packed is packed
+        assert encoder.runner.packed is (family not in UNPACKABLE), family
         encoder.close()
-
-
-def _break(folder: Path, name: str, content: object) -> None:
-    write_json(folder / name, content)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +268,10 @@ def _break(folder: Path, name: str, content: object) -> None:
         ("config.json", {"model_type": "t5", "is_encoder_decoder": True}),
         ("adapter_config.json", {"base_model_name_or_path": "x"}),
         ("modules.json", [{"type": "evil.Module", "path": ""}]),
+        ("modules.json", [{"type": "sentence_transformers.Pooling", "path": ""}]),
+        ("modules.json", {"not": "a list"}),
+        ("sentence_bert_config.json", ["not an object"]),
+        ("sentence_bert_config.json", {"max_seq_length": "long"}),
         ("1_Pooling/config.json", {"pooling_mode": "median"}),
         ("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False}),
         ("model.safetensors", {"not": "safetensors"}),
@@ -277,6 +287,39 @@ def test_a_folder_that_cannot_be_served_is_refused(
     assert str(tmp_path) not in raised.value.message
 
 
+def test_a_transformer_outside_the_folder_is_refused(tmp_path: Path) -> None:
+    outer = write_encoder(tmp_path, "bert")
+    modules = json.loads((outer / "modules.json").read_text())
+    modules[0]["path"] = ".."
+    write_json(outer / "inner" / "modules.json", modules)
+    with pytest.raises(ModelLoadError, match="outside"):
+        TorchEncoder(outer / "inner", n_threads=1)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"in_features": 32},
+        {"in_features": 32, "out_features": 16, "activation_function": "os.system"},
+        {"in_features": 32, "out_features": 16, "use_residual": True},
+        {"in_features": 32, "out_features": 16},  # without weights
+        {"in_features": 32, "out_features": 8},  # with others
+    ],
+)
+def test_a_dense_layer_that_does_not_fit_is_refused(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    folder = write_encoder(tmp_path, "bert")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"type": "sentence_transformers.models.Dense", "path": "3_Dense"})
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "3_Dense" / "config.json", config)
+    if config.get("out_features") == 8:
+        save_file({"linear.weight": torch.zeros(16, 32)}, folder / "3_Dense" / "model.safetensors")
+    with pytest.raises(ModelLoadError, match="dense"):
+        TorchEncoder(folder, n_threads=1)
+
+
 def test_pickles_are_refused(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, "bert")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -285,8 +328,6 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_tensors_are_refused(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = write_encoder(tmp_path, "bert")
     tensors = load_file(folder / "model.safetensors")
     del tensors["encoder.layer.1.output.dense.weight"]

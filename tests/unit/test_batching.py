@@ -100,6 +100,32 @@ def test_a_batch_keeps_to_the_cost_budget(doubler: Doubler) -> None:
     assert doubler.batches[1:] == [[4, 5], [3, 2, 5]]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rate", "room"),
+    [
+        (None, 50.0, 1600),
+        (0.5, 0.0, 100),  # nothing is known yet
+        (0.5, 50.0, 100),
+        (0.5, 1000.0, 500),
+        (0.5, 1e9, 1600),
+    ],
+)
+def test_the_budget_follows_what_the_model_does_in_a_time(
+    seconds: float | None, rate: float, room: int
+) -> None:
+    assert BatchLimits(1600, 10, 10_000, seconds).room(rate) == room
+
+
+def test_the_first_batch_is_small_where_a_time_is_wanted(doubler: Doubler) -> None:
+    limits = BatchLimits(batch_cost=160, batch_items=100, queued_cost=1000, batch_seconds=60.0)
+    for batcher in _running(doubler, limits):
+        batcher.submit([2] * 100)
+        doubler.wait_entered()
+        doubler.allow(1)
+        doubler.wait_entered()  # done in no time: as much as is allowed
+        assert list(map(len, doubler.batches)) == [5, 80]
+
+
 def test_a_batch_keeps_to_the_item_cap(doubler: Doubler) -> None:
     for batcher in _running(doubler, BatchLimits(1000, 2, 10_000)):
         _hold(batcher, doubler)
@@ -309,7 +335,12 @@ def test_close_from_a_callback_does_not_deadlock(doubler: Doubler) -> None:
     batcher = Batcher(doubler, abs, ROOMY)
     closed = threading.Event()
     future = batcher.submit([1])
-    future.add_done_callback(lambda _: (batcher.close(), closed.set()))
+
+    def close(_: object) -> None:
+        batcher.close()
+        closed.set()
+
+    future.add_done_callback(close)
     doubler.allow()
     assert closed.wait(WAIT)
 

@@ -1,0 +1,122 @@
+"""Choosing a forward path: what does not agree with the plain float32 model is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from models.errors import ModelLoadError
+from models.packed_transformer import PackedBackbone, PaddedBackbone
+from models.pooling import pool
+from models.tokenization import TextTokenizer, TokenSequence
+from models.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
+from tests.tiny_models import CONFIGS, tokenizer
+
+Backbone = Callable[[Sequence[TokenSequence]], Tensor]
+
+
+class Paths:
+    """Mean pooling over a tiny BERT; `spoil_*` turn a path's output into something else."""
+
+    def __init__(
+        self,
+        spoil_packed: Callable[[Tensor], Tensor] = lambda t: t,
+        spoil_reduced: Callable[[Tensor], Tensor] = lambda t: t,
+        spoil_plain: Callable[[Tensor], Tensor] = lambda t: t,
+    ) -> None:
+        self._spoil_packed = spoil_packed
+        self._spoil_reduced = spoil_reduced
+        self._spoil_plain = spoil_plain
+        self.loads = 0
+
+    def load(self) -> Any:
+        self.loads += 1
+        torch.manual_seed(0)
+        return AutoModel.from_config(CONFIGS["bert"](), add_pooling_layer=False).eval()
+
+    def plain(self, model: Any) -> Forward:
+        return self._pooled(PaddedBackbone(model), model, self._spoil_plain)
+
+    def packed(self, model: Any) -> Forward:
+        return self._pooled(PackedBackbone(model), model, self._spoil_packed)
+
+    def trunk(self, model: Any) -> Sequence[nn.Module]:
+        return (model,)
+
+    def _pooled(self, backbone: Backbone, model: Any, spoil: Callable[[Tensor], Tensor]) -> Forward:
+        reduced = next(model.parameters()).dtype == torch.bfloat16
+
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            vectors = spoil(pool(backbone(sequences), [len(s) for s in sequences], ("mean",)))
+            return self._spoil_reduced(vectors) if reduced else vectors
+
+        return forward
+
+
+def _fail(_: Tensor) -> Tensor:
+    raise RuntimeError("no such operator")
+
+
+def _runner(paths: Paths, dtype: Dtype = "float32") -> TorchRunner:
+    ours = TextTokenizer(tokenizer(typed=True, limit=512).backend_tokenizer, has_types=True)
+    return TorchRunner(paths, ours, 512, TorchOptions(n_threads=1, dtype=dtype))
+
+
+SEQUENCES = [TokenSequence(range(5, 5 + n), [0] * n) for n in (9, 2, 30, 9)]
+
+
+def _rows(runner: TorchRunner) -> Any:
+    return np.stack(runner(SEQUENCES))
+
+
+def test_a_sound_model_is_packed_and_reduced() -> None:
+    runner = _runner(Paths(), "bfloat16")
+    assert (runner.packed, runner.dtype) == (True, torch.bfloat16)
+    assert (runner.features, runner.max_tokens) == (32, 320)
+    full = _runner(Paths())
+    assert runner.memory_bytes * 2 == full.memory_bytes
+    np.testing.assert_allclose(_rows(runner), _rows(full), atol=0.05)
+
+
+SPOILS = [lambda t: t + 0.1, lambda t: t * float("nan"), lambda t: t[:, :5], _fail]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_a_packed_path_that_does_not_agree_is_not_used(spoil: Any) -> None:
+    runner = _runner(Paths(spoil_packed=spoil))
+    assert not runner.packed
+    np.testing.assert_allclose(_rows(runner), _rows(_runner(Paths())), atol=1e-4)
+
+
+@pytest.mark.parametrize("spoil", [lambda t: -t, *SPOILS[1:]])
+def test_a_precision_that_does_not_agree_is_not_used(spoil: Any) -> None:
+    paths = Paths(spoil_reduced=spoil)
+    runner = _runner(paths, "bfloat16")
+    assert (runner.packed, runner.dtype, paths.loads) == (True, torch.float32, 2)
+    np.testing.assert_allclose(_rows(runner), _rows(_runner(Paths())), atol=1e-4)
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t * float("inf"), _fail])
+def test_a_model_that_does_not_run_is_refused(spoil: Any) -> None:
+    with pytest.raises(ModelLoadError):
+        _runner(Paths(spoil_plain=spoil))
+
+
+def test_rows_come_in_the_order_of_the_sequences() -> None:
+    runner = _runner(Paths())
+    alone = np.concatenate([runner([sequence]) for sequence in SEQUENCES])
+    np.testing.assert_allclose(_rows(runner), alone, atol=1e-4)
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+
+
+def test_a_freed_model_does_not_run() -> None:
+    runner = _runner(Paths())
+    runner.free()
+    with pytest.raises(RuntimeError, match="freed"):
+        runner(SEQUENCES)
