@@ -1,0 +1,65 @@
+"""What a detector's raw scores mean: statistics of the training scores, normalised scores.
+
+`standardization` is sigmoid((s - median) / (2 IQR)), from 0 to 1; `zscore` is (s - mean) / std;
+`raw` is s. All statistics come from the training rows, so a row's score does not depend on the
+rows beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.types import ScoreNormalization
+
+Scores = npt.NDArray[np.float64]
+
+MAX_SCORE = 1e300
+"""Scores are finite, whatever a row holds: JSON knows no infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Statistics of the raw training scores, and the raw score above which a row is anomalous.
+
+    `spread` is the divisor of standardization, `deviation` that of zscore; both are above 0.
+    """
+
+    median: float
+    spread: float
+    mean: float
+    deviation: float
+    threshold: float
+
+    @staticmethod
+    def of(training: Scores, contamination: float) -> Calibration:
+        """`contamination` of the training rows are above the threshold, as in scikit-learn."""
+        low, median, high = np.percentile(training, [25, 50, 75])
+        deviation = float(np.std(training)) or 1.0
+        return Calibration(
+            median=float(median),
+            spread=2 * float(high - low) or deviation,
+            mean=float(np.mean(training)),
+            deviation=deviation,
+            threshold=-float(np.percentile(-training, 100 * contamination)),
+        )
+
+    def normalized(self, raw: Scores, normalization: ScoreNormalization) -> Scores:
+        """Increasing in `raw`, elementwise."""
+        with np.errstate(over="ignore", under="ignore"):
+            if normalization == "raw":
+                return raw
+            if normalization == "zscore":
+                return bounded((raw - self.mean) / self.deviation)
+            # tanh's form of the sigmoid: no overflow for large negative arguments
+            return 0.5 + 0.5 * np.tanh(0.5 * bounded((raw - self.median) / self.spread))
+
+    def threshold_in(self, normalization: ScoreNormalization) -> float:
+        """The learned threshold on the scale of normalised scores."""
+        return float(self.normalized(np.array([self.threshold]), normalization)[0])
+
+
+def bounded(scores: Scores) -> Scores:
+    return np.clip(scores, -MAX_SCORE, MAX_SCORE)
