@@ -123,9 +123,8 @@ def test_prompts_are_put_before_texts(tmp_path: Path) -> None:
 
 def test_the_tokenizers_own_side_is_cut(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, "bert")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.truncation_side = "left"
-    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    write_json(folder / "tokenizer_config.json", settings | {"truncation_side": "left"})
     assert _compare(folder, "float32") > COSINE["float32"]
 
 
