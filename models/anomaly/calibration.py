@@ -16,8 +16,8 @@ from models.types import ScoreNormalization
 
 Scores = npt.NDArray[np.float64]
 
-MAX_SCORE = 1e300
-"""Scores are finite, whatever a row holds: JSON knows no infinity."""
+MAX_SCORE = 1e150
+"""Scores are finite, and so are sums of their squares, whatever a row holds."""
 
 
 @dataclass(frozen=True, slots=True)
