@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, cast, get_args
@@ -79,24 +79,31 @@ class TableEncoder:
 
     def encode(self, table: Table) -> Matrix:
         """float64 [rows, features]. Raises InvalidInputError."""
+        names = _names_of(table)
+        self._check_names(table, names)
+        if all(column.encoding == "numeric" for column in self.columns):
+            numbers = _all_numbers(table.rows, len(names))
+            if numbers is not None:
+                places = [names.index(column.name) for column in self.columns]
+                in_order = places == list(range(len(names)))
+                return numbers if in_order else np.ascontiguousarray(numbers[:, places])
         cells = _columns_of(table)
-        expected = [column.name for column in self.columns]
-        self._check_names(table, cells, expected)
         return np.ascontiguousarray(
             np.concatenate([column.encode(cells[column.name]) for column in self.columns], axis=1)
         )
 
-    def _check_names(self, table: Table, cells: Mapping[str, object], expected: list[str]) -> None:
+    def _check_names(self, table: Table, names: Sequence[str]) -> None:
+        expected = [column.name for column in self.columns]
         if self.named and table.columns is None:
             raise InvalidInputError("The detector was fitted on rows with named columns.", PARAM)
-        if not self.named and len(cells) != len(expected):
+        if not self.named and len(names) != len(expected):
             raise InvalidInputError(
-                f"The rows have {len(cells)} columns; the detector was fitted on {len(expected)}.",
+                f"The rows have {len(names)} columns; the detector was fitted on {len(expected)}.",
                 PARAM,
             )
-        for name in sorted(set(expected) - set(cells)):
+        for name in sorted(set(expected) - set(names)):
             raise InvalidInputError(f"The column {shown(name)} is missing.", PARAM)
-        for name in sorted(set(cells) - set(expected)):
+        for name in sorted(set(names) - set(expected)):
             raise InvalidInputError(f"The detector knows no column {shown(name)}.", PARAM)
 
 
@@ -125,8 +132,8 @@ def shown(text: object) -> str:
     return repr(str(text)[:SHOWN_CHARS])
 
 
-def _columns_of(table: Table) -> dict[str, tuple[Cell, ...]]:
-    """Cells by column. Raises InvalidInputError for no rows, no columns and ragged rows."""
+def _names_of(table: Table) -> tuple[str, ...]:
+    """The columns' names. Raises InvalidInputError for no rows, no columns and ragged rows."""
     rows = table.rows
     if not rows:
         raise InvalidInputError("There are no rows.", PARAM)
@@ -137,7 +144,25 @@ def _columns_of(table: Table) -> dict[str, tuple[Cell, ...]]:
         raise InvalidInputError("Two columns have the same name.", PARAM)
     if set(map(len, rows)) != {len(names)}:
         _refuse_ragged(rows, len(names))
-    return dict(zip(names, zip(*rows, strict=True), strict=True))
+    return names
+
+
+def _columns_of(table: Table) -> dict[str, tuple[Cell, ...]]:
+    """Cells by column. Raises InvalidInputError as `_names_of`."""
+    names = _names_of(table)
+    return dict(zip(names, zip(*table.rows, strict=True), strict=True))
+
+
+def _all_numbers(rows: Sequence[Row], width: int) -> Matrix | None:
+    """float64 [rows, width], or None when a cell is not a number in bounds: the fast path."""
+    if not set(map(type, chain.from_iterable(rows))) <= {float, int}:
+        return None
+    cells = cast("Iterable[float]", chain.from_iterable(rows))
+    try:
+        values = np.fromiter(cells, dtype=np.float64, count=len(rows) * width)
+    except OverflowError:
+        return None
+    return values.reshape(-1, width) if (np.abs(values) <= MAX_MAGNITUDE).all() else None
 
 
 def _refuse_ragged(rows: Sequence[Row], width: int) -> None:
