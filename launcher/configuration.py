@@ -31,10 +31,20 @@ def read_config(path: Path, port: int | None = None) -> Document:
         raise LaunchError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LaunchError(f"{path.name} is not YAML: {error}") from error
-    if not isinstance(document, dict) or not document.get("applications"):
-        raise LaunchError(f"{path.name} has no 'applications'; see `serve build`.")
+    check_form(document, path.name)
     check_arguments(document, path.name)
     return listening(document, port)
+
+
+def check_form(document: object, name: str) -> None:
+    """Refuse what the launcher cannot read; Serve's own schema says the rest."""
+    if not isinstance(document, dict) or not document.get("applications"):
+        raise LaunchError(f"{name} has no 'applications'.")
+    if not isinstance(document.get("http_options", {}), dict):
+        raise LaunchError(f"{name}: 'http_options' is not a mapping.")
+    for index, application in enumerate(document["applications"]):
+        if not isinstance(application, dict):
+            raise LaunchError(f"{name}: application {index} is not a mapping.")
 
 
 def check_arguments(document: Document, name: str) -> None:

@@ -33,8 +33,10 @@ def welcome(url: str, models: Sequence[dict[str, Any]], started_s: float) -> str
     lines = [f"\nReady after {started_s:.1f} s: {url}  (API page: {url}/docs)\n", "Served:"]
     lines += [f"  {model['task']:<15} {model['id']}" for model in models]
     lines += ["", "Try:"]
-    by_task = {model["task"]: model["id"] for model in reversed(models)}
-    lines += [f"  {example(url, task, model)}" for task, model in by_task.items()][::-1]
+    first: dict[str, str] = {}
+    for model in models:
+        first.setdefault(model["task"], model["id"])
+    lines += [f"  {example(url, task, model)}" for task, model in first.items()]
     return "\n".join([*lines, "", "Ctrl-C ends it."])
 
 

@@ -1,0 +1,173 @@
+"""Waiting for the server, against one that never becomes ready; and asking a real HTTP server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from launcher import launch as launch_module
+from launcher.errors import LaunchError
+from launcher.launch import Launch
+from launcher.ports import free_ports
+from launcher.probe import HttpProbe
+
+HOST = "127.0.0.1"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server whose models are listed and whose health depends on its `healthy`."""
+
+    healthy = True
+
+    def do_GET(self) -> None:
+        known = {"/health": b"{}", "/v1/models": b'{"data": [{"id": "m", "task": "t"}]}'}
+        found = self.path in known and (self.healthy or self.path != "/health")
+        self.send_response(200 if found else 503)
+        self.end_headers()
+        self.wfile.write(known.get(self.path, b"") if found else b"no")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def answering() -> Iterator[HttpProbe]:
+    server = HTTPServer((HOST, 0), Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield HttpProbe(HOST, server.server_address[1])
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def silent() -> HttpProbe:
+    return HttpProbe(HOST, free_ports(1)[0])
+
+
+class Server:
+    """Stands in for Ray: starts and stops at once, fails when told to."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = reason
+        self.stopped = False
+
+    def start(self) -> None:
+        return
+
+    def failure(self) -> str | None:
+        return self.reason
+
+    def stop(self) -> bool:
+        self.stopped = True
+        return False
+
+
+class Childless:
+    """Stands in for the processes: there are none."""
+
+    def look(self) -> None:
+        return
+
+    def lost(self) -> list[str]:
+        return []
+
+    def end(self, grace_s: float) -> int:
+        del grace_s
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def handlers_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.stop_signals.signal.signal", lambda *_: None)
+
+
+def launching(probe: HttpProbe, server: Server) -> Launch:
+    return Launch(server, probe, Childless(), Path("unused"))  # type: ignore[arg-type]
+
+
+def test_alive_means_200(answering: HttpProbe, silent: HttpProbe) -> None:
+    assert answering.alive()
+    assert answering.models() == [{"id": "m", "task": "t"}]
+    assert not silent.alive()
+    assert silent.models() == []
+
+
+def test_another_status_is_not_alive(answering: HttpProbe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answers, "healthy", False)
+    assert not answering.alive()
+
+
+def test_a_server_that_does_not_speak_http_is_not_alive() -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"220 mail.example ready\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert not HttpProbe(HOST, port).alive()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),  # noqa: S104
+        ("::", "http://[::1]:80"),
+        ("example.org", "http://example.org:80"),
+    ],
+)
+def test_the_url_is_one_that_works_here(host: str, url: str) -> None:
+    assert HttpProbe(host, 80).url == url
+
+
+def test_a_failed_deployment_ends_it_with_the_reason(silent: HttpProbe) -> None:
+    server = Server("no such module")
+    with pytest.raises(LaunchError, match="no such module"):
+        launching(silent, server).run()
+    assert server.stopped
+
+
+def test_waiting_for_readiness_has_an_end(
+    silent: HttpProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_module, "START_DEADLINE_S", 0.0)
+    server = Server()
+    with pytest.raises(LaunchError, match="not ready after 0 s"):
+        launching(silent, server).run()
+    assert server.stopped
+
+
+def test_a_stop_during_the_start_is_no_failure(silent: HttpProbe) -> None:
+    """Ray's own signal handler, in place while it starts, raises SystemExit."""
+
+    class Interrupted(Server):
+        def start(self) -> None:
+            raise SystemExit(15)
+
+    server = Interrupted()
+    assert launching(silent, server).run() == 0
+    assert server.stopped
+
+
+def test_a_lost_process_of_ray_ends_it(
+    answering: HttpProbe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Childless, "lost", lambda _: ["raylet"])
+    server = Server()
+    with pytest.raises(LaunchError, match="'raylet' has ended unexpectedly"):
+        launching(answering, server).run()
+    assert server.stopped
+    assert "Ready after" in capsys.readouterr().out

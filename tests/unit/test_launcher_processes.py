@@ -1,0 +1,178 @@
+"""Signals, descendants, the terminal, the private folder: how a server ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launcher.descendants import Descendants
+from launcher.private_folder import private_folder, ray_variables, write_token
+
+ROOT = Path(__file__).parents[2]
+FAMILY = """
+import subprocess, sys, time
+generations = int(sys.argv[1])
+if generations:
+    subprocess.Popen([sys.executable, "-c", sys.argv[2], str(generations - 1), sys.argv[2]])
+else:
+    print("born", flush=True)
+time.sleep(60)
+"""
+COUNTS = """
+import sys, time
+from contextlib import nullcontext
+from launcher.stop_signals import StopSignals
+from launcher.terminal import own_foreground_group
+signals = StopSignals(lambda: sys.exit(130))
+signals.install()
+with own_foreground_group() if "own-group" in sys.argv else nullcontext():
+    print("ready", flush=True)
+    while not signals.requested:
+        time.sleep(0.01)
+    print("stopping", flush=True)
+    if "slowly" in sys.argv:
+        time.sleep(60)
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[list[psutil.Process]]:
+    """A process, its child, its grandchild."""
+    command = [sys.executable, "-c", FAMILY, "2", FAMILY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ancestor:
+        assert ancestor.stdout is not None
+        assert ancestor.stdout.readline() == "born\n"
+        process = psutil.Process(ancestor.pid)
+        members = [process, *process.children(recursive=True)]
+        yield members
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_orphans_are_remembered_and_killed(family: list[psutil.Process]) -> None:
+    ancestor, child, grandchild = family
+    descendants = Descendants(ancestor.pid)
+    descendants.look()
+    assert descendants.lost() == []
+    child.kill()
+    assert wait_until(lambda: descendants.lost() != [])
+    assert descendants.end(grace_s=0) >= 1
+    assert gone(grandchild)
+    assert not gone(ancestor)
+
+
+def test_those_who_end_in_time_are_not_killed(family: list[psutil.Process]) -> None:
+    ancestor, child, grandchild = family
+    descendants = Descendants(ancestor.pid)
+    descendants.look()
+    timer = threading.Timer(0.2, lambda: [child.terminate(), grandchild.terminate()])
+    timer.start()
+    assert descendants.end(grace_s=5) == 0
+    timer.join()
+
+
+def wait_until(true: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 5
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+@contextmanager
+def counting(argument: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that counts signals; started with SIGINT ignored, as background jobs are."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COUNTS, argument], cwd=ROOT, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks(number: signal.Signals) -> None:
+    with counting("quickly") as process:
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (0, "stopping\n")
+    assert errors == "\nStopping. Once more ends at once, without waiting for requests.\n"
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    with counting("slowly") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+def in_terminal(command: list[str], folder: Path, keys: bytes) -> tuple[int, str]:
+    """Run in a terminal, type `keys` once it says ready; exit status (or -signal), output."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execvp(command[0], command)  # noqa: S606
+    output = b""
+    while b"ready" not in output:
+        output += os.read(terminal, 1024)
+    os.write(terminal, keys)
+    try:
+        while piece := os.read(terminal, 1024):
+            output += piece
+    except OSError:  # what Linux says at the end of a terminal
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode()
+
+
+@pytest.mark.parametrize(("argument", "interrupted"), [("own-group", False), ("", True)])
+def test_ctrl_c_reaches_the_server_and_not_the_make_above(
+    tmp_path: Path, argument: str, interrupted: bool
+) -> None:
+    """The second case is what the first would be without a group of its own."""
+    (tmp_path / "serve.py").write_text(COUNTS)
+    (tmp_path / "Makefile").write_text(
+        f"serve:\n\t@PYTHONPATH={ROOT} {sys.executable} serve.py {argument}\n"
+    )
+    status, output = in_terminal(["make"], tmp_path, b"\x03")
+    assert "stopping" in output
+    assert (status != 0) is interrupted
+
+
+def test_nothing_in_the_private_folder_is_for_others() -> None:
+    with private_folder() as folder:
+        token = write_token(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert token.stat().st_mode & 0o777 == 0o600
+        assert len(bytes.fromhex(token.read_text())) == 32
+        assert ray_variables(token)["RAY_AUTH_MODE"] == "token"
+        assert ray_variables(token)["RAY_AUTH_TOKEN_PATH"] == str(token)
+    assert not folder.exists()
+    with private_folder() as folder:
+        other = write_token(folder).read_text()
+        assert len(other) == 64
+
+
+def test_the_folder_leaves_room_for_socket_names() -> None:
+    """Serve adds the node's id (56 characters) and a file name; a socket's path may have 107."""
+    with private_folder() as folder:
+        assert len(f"{folder.name}/{'0' * 56}/metrics.sock") <= 107 - len("/tmp/")  # noqa: S108
