@@ -1,0 +1,76 @@
+"""What continuous batching needs of an engine. Everything else in this package is engine-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from models.continuous_batching.batch import Batch
+from models.continuous_batching.kv_pool import KvMemory
+from models.types import FloatArray, SamplingParams
+
+
+class Vocabulary(Protocol):
+    """Tokens and their texts; read-only, and usable from any thread until the engine is closed."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes that each token writes; control tokens write none."""
+
+    @property
+    def longest_piece(self) -> int:
+        """No token stands for more bytes of text than this."""
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a completion."""
+
+    @property
+    def bos(self) -> int | None:
+        """The token that every prompt begins with, where the model wants one."""
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids; `add_special` adds the BOS token where the model wants one, `parse_special`
+        turns the texts of control tokens into those tokens. ValueError once closed."""
+
+
+class Sampler(Protocol):
+    """Chooses the tokens of one request. `index` is an entry of the batch just decoded."""
+
+    def choose(self, index: int) -> int: ...
+
+    def logits(self, index: int) -> FloatArray:
+        """The model's own row, [vocabulary], valid until the next decode."""
+
+    def close(self) -> None: ...
+
+
+class TokenRunner(KvMemory, Protocol):
+    """A model with its KV memory, used by one thread only: `cells` cells shared by `slots`
+    sequences, at most `n_batch` tokens in a step."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def cells(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def n_batch(self) -> int: ...
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a part of one sequence can be copied to another."""
+
+    def decode(self, batch: Batch) -> bool:
+        """Evaluate a batch; False when there is no room for it (nothing was changed)."""
+
+    def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> Sampler: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,174 @@
+"""Reads and checks the header of a GGUF file in pure Python, before native code sees the file.
+
+The format: magic, version, tensor count, key count, key-value pairs, tensor infos, padding,
+tensor data (github.com/ggml-org/ggml, docs/gguf.md). Every count and length is bounded by the
+size of the file, so a hostile header costs no more than reading it once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import ModelLoadError
+
+MAX_KEYS = 4096
+MAX_TENSORS = 65_536
+MAX_STRING = 4 * 2**20
+MAX_DIMENSIONS = 4
+DEFAULT_ALIGNMENT = 32
+
+Scalar = int | float | bool | str
+_FORMATS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """The metadata of a GGUF file. `values` has all scalars and short arrays of numbers."""
+
+    values: dict[str, Scalar | tuple[Scalar, ...]]
+    tensor_count: int
+
+    @property
+    def architecture(self) -> str:
+        return str(self.values.get("general.architecture", ""))
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model was trained for; 0 when the file does not say."""
+        return self._number("context_length", 0)
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self.values.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
+    def kv_bytes_per_cell(self) -> int:
+        """Bytes of keys and values that one token takes, all layers, 16 bits per number."""
+        heads = self._number("attention.head_count", 1)
+        width = self._number("embedding_length", 0) // max(heads, 1)
+        key = self._number("attention.key_length", width)
+        value = self._number("attention.value_length", width)
+        layers = self._number("block_count", 0)
+        per_layer = self.values.get(f"{self.architecture}.attention.head_count_kv", heads)
+        kv_heads = (
+            sum(int(n) for n in per_layer)
+            if isinstance(per_layer, tuple)
+            else int(per_layer) * layers
+        )
+        return kv_heads * (key + value) * 2
+
+    def _number(self, key: str, default: int) -> int:
+        value = self.values.get(f"{self.architecture}.{key}", default)
+        return int(value) if isinstance(value, int | float) else default
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Raises ModelLoadError when the file is missing, no GGUF, cut short or out of bounds."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Reader(data).header()
+    except OSError as error:
+        raise ModelLoadError("the GGUF file cannot be read") from error
+    except ValueError as error:  # mmap refuses empty files with it
+        raise ModelLoadError(f"this is not a valid GGUF file: {error}") from error
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ModelLoadError("this is not a valid GGUF file: its header is broken") from error
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._at = 0
+
+    def header(self) -> GgufHeader:
+        if self._data[:4] != b"GGUF":
+            raise ValueError("the magic bytes are wrong")
+        self._at = 4
+        version = self._unpack("I")
+        if version not in (2, 3):
+            raise ValueError(f"version {version} is not supported")
+        tensors = self._bounded("Q", MAX_TENSORS, "tensor count")
+        keys = self._bounded("Q", MAX_KEYS, "key count")
+        values = {}
+        for _ in range(keys):
+            name = self._string()
+            value = self._value(self._unpack("I"))
+            if value is not None:
+                values[name] = value
+        self._check_tensors(tensors, values.get("general.alignment", DEFAULT_ALIGNMENT))
+        return GgufHeader(values, tensors)
+
+    def _unpack(self, code: str) -> int:
+        (value,) = struct.unpack_from("<" + code, self._data, self._at)
+        self._at += struct.calcsize(code)
+        return value  # type: ignore[no-any-return]
+
+    def _bounded(self, code: str, limit: int, what: str) -> int:
+        value = self._unpack(code)
+        if value > limit:
+            raise ValueError(f"the {what} is out of bounds")
+        return value
+
+    def _skip(self, size: int) -> None:
+        self._at += size
+        if self._at > len(self._data):
+            raise ValueError("the header is cut short")
+
+    def _string(self) -> str:
+        size = self._bounded("Q", MAX_STRING, "length of a string")
+        start = self._at
+        self._skip(size)
+        return self._data[start : self._at].decode("utf-8")
+
+    def _value(self, kind: int) -> Scalar | tuple[Scalar, ...] | None:
+        if kind == _STRING:
+            return self._string()
+        if kind == _ARRAY:
+            return self._array()
+        return self._unpack(_format(kind))
+
+    def _array(self) -> tuple[Scalar, ...] | None:
+        """Numbers of short arrays; longer ones and strings (the vocabulary) are skipped."""
+        kind = self._unpack("I")
+        count = self._bounded("Q", len(self._data), "length of an array")
+        if kind == _STRING:
+            for _ in range(count):
+                self._skip(self._bounded("Q", MAX_STRING, "length of a string"))
+            return None
+        code = _format(kind)
+        if count > MAX_KEYS:
+            self._skip(count * struct.calcsize(code))
+            return None
+        return tuple(self._unpack(code) for _ in range(count))
+
+    def _check_tensors(self, count: int, alignment: object) -> None:
+        valid = isinstance(alignment, int) and 1 <= alignment <= 65_536
+        if not valid or int(str(alignment)).bit_count() != 1:
+            raise ValueError("the alignment is out of bounds")
+        for _ in range(count):
+            self._string()
+            dimensions = self._bounded("I", MAX_DIMENSIONS, "number of dimensions")
+            sizes = [self._unpack("Q") for _ in range(dimensions)]
+            self._unpack("I")
+            offset = self._bounded("Q", len(self._data), "offset of a tensor")
+            self._check_shape(sizes, offset)
+
+    def _check_shape(self, sizes: list[int], offset: int) -> None:
+        elements = 1
+        for size in sizes:
+            elements *= size
+        # the densest formats store eight numbers in a byte
+        if not 0 < elements <= 8 * (len(self._data) - offset):
+            raise ValueError("the shape of a tensor is out of bounds")
+
+
+def _format(kind: int) -> str:
+    code = _FORMATS.get(kind)
+    if code is None:
+        raise ValueError("a value has an unknown type")
+    return code

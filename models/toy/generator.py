@@ -1,0 +1,183 @@
+"""A generator without weights, for tests and for trying the server out.
+
+It answers a chat with the last message and continues a text by repeating it. Tokens are bytes,
+the answer is written by random draws from a distribution that favours the right byte, so that
+every sampling parameter has an effect: at high temperatures it makes typing errors. Everything
+around the model (scheduling, prefix cache, stop strings, cancellation) is the real engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.base import StepListener
+from models.chat_template import ChatTemplate
+from models.continuous_batching.batch import Batch
+from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
+from models.continuous_batching.engine_thread import EngineThread
+from models.continuous_batching.generator import ContinuousGenerator
+from models.toy.sampler import NumpySampler
+from models.types import FloatArray, SamplingParams
+
+CONTEXT_LENGTH = 4096
+N_BATCH = 256
+END_OF_TEXT, START, END = 256, 257, 258
+CONTROL_TEXTS = {"<|endoftext|>": END_OF_TEXT, "<|im_start|>": START, "<|im_end|>": END}
+VOCABULARY_SIZE = 259
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+RIGHT, NEXT_BEST, TYPING_ERROR, UNLIKELY = 16.0, 12.0, 6.0, -16.0
+LETTERS = np.frombuffer(b" abcdefghijklmnopqrstuvwxyz", np.uint8)
+
+
+class ToyGenerator(ContinuousGenerator):
+    """The weightless twin of `LlamaCppGenerator`.
+
+    `step_seconds` is how long a step lasts; `kv_cells` is the size of the KV pool in tokens.
+    """
+
+    def __init__(
+        self,
+        listener: StepListener,
+        *,
+        context_length: int = CONTEXT_LENGTH,
+        max_sequences: int = 16,
+        max_queued: int = 256,
+        kv_cells: int | None = None,
+        step_seconds: float = 0.0,
+    ) -> None:
+        cells = max(kv_cells or max_sequences * 1024, context_length)
+        slots = max_sequences + CACHED_SEQUENCES
+        vocabulary = ByteVocabulary()
+
+        def load() -> DecodeLoop:
+            runner = ToyRunner(vocabulary, cells=cells, slots=slots, step_seconds=step_seconds)
+            return DecodeLoop(runner, max_sequences=max_sequences)
+
+        engine = EngineThread(
+            load, listener, max_open=max_sequences + max_queued, name="toy-engine"
+        )
+        template = ChatTemplate(CHAT_TEMPLATE, control_texts=CONTROL_TEXTS)
+        super().__init__(
+            engine, vocabulary, template, context_length=context_length, memory_bytes=0
+        )
+
+
+class ByteVocabulary:
+    """One token per byte, and three control tokens."""
+
+    size = VOCABULARY_SIZE
+    pieces: Sequence[bytes] = (*(bytes([byte]) for byte in range(256)), b"", b"", b"")
+    longest_piece = max(map(len, CONTROL_TEXTS))
+    end_tokens = frozenset({END_OF_TEXT, END})
+    bos: int | None = None
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        del add_special  # there is no BOS token
+        if parse_special:
+            for control, token in CONTROL_TEXTS.items():
+                before, found, after = text.partition(control)
+                if found:
+                    sides = (
+                        self.tokenize(s, add_special=False, parse_special=True)
+                        for s in (before, after)
+                    )
+                    return [*next(sides), token, *next(sides)]
+        return list(text.encode("utf-8", "replace"))
+
+
+class ToyRunner:
+    """A `TokenRunner` that remembers the tokens themselves, and refuses what llama.cpp would."""
+
+    shares_prefixes = True
+    n_batch = N_BATCH
+
+    def __init__(
+        self, vocabulary: ByteVocabulary, *, cells: int, slots: int, step_seconds: float = 0.0
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.cells = cells
+        self.slots = slots
+        self._step_seconds = step_seconds
+        self._tokens: list[list[int]] = [[] for _ in range(slots)]
+        self._outputs: dict[int, list[int]] = {}
+
+    def decode(self, batch: Batch) -> bool:
+        time.sleep(self._step_seconds)
+        self._outputs.clear()
+        for index in range(batch.size):
+            known = self._tokens[batch.slots[index]]
+            if batch.positions[index] != len(known):
+                raise ValueError("a gap in the positions of a sequence")
+            known.append(int(batch.tokens[index]))
+            if batch.outputs[index]:
+                self._outputs[index] = known
+        return True
+
+    def output(self, index: int) -> list[int]:
+        """The tokens up to an entry of the last batch whose logits were asked for."""
+        return self._outputs[index]
+
+    def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> ToySampler:
+        return ToySampler(self, params, prompt)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._tokens[target] = self._tokens[source][:length]
+
+    def remove(self, slot: int) -> None:
+        self._tokens[slot] = []
+
+    def close(self) -> None:
+        self._tokens.clear()
+
+
+class ToySampler:
+    """A `Sampler` over logits that depend on the tokens in the KV memory, as real ones do."""
+
+    def __init__(self, runner: ToyRunner, params: SamplingParams, prompt: Sequence[int]) -> None:
+        self._runner = runner
+        self._prompt_tokens = len(prompt)
+        self._sampler = NumpySampler(params, prompt=prompt, end_tokens=runner.vocabulary.end_tokens)
+
+    def choose(self, index: int) -> int:
+        return self._sampler.choose(self.logits(index))
+
+    def logits(self, index: int) -> FloatArray:
+        known = self._runner.output(index)
+        reply = reply_to(known[: self._prompt_tokens])
+        written = len(known) - self._prompt_tokens
+        row = np.full(VOCABULARY_SIZE, UNLIKELY, np.float32)
+        at = written % (len(reply) + 1)
+        right = END_OF_TEXT if at == len(reply) else reply[at]
+        if right == END_OF_TEXT:
+            row[ord(" ")] = NEXT_BEST
+        if right < 128:  # an error within a character would not be text
+            row[LETTERS] = TYPING_ERROR
+        row[right] = RIGHT
+        return row
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def reply_to(prompt: Sequence[int]) -> list[int]:
+    """What the model wants to write after a prompt: its last message, or " " and all of it."""
+    tokens = list(prompt)
+    if tokens.count(START) < 2:
+        return [ord(" "), *(token for token in tokens if token < END_OF_TEXT)]
+    generation = _last(tokens, START, len(tokens))
+    message = tokens[_last(tokens, START, generation) + 1 : generation]
+    content = message[message.index(ord("\n")) + 1 :]
+    return [token for token in content if token < END_OF_TEXT]
+
+
+def _last(tokens: list[int], wanted: int, end: int) -> int:
+    """Where `wanted` occurs for the last time before `end`."""
+    return max(index for index in range(end) if tokens[index] == wanted)

@@ -1,0 +1,528 @@
+"""What every generation engine does: the weightless twin and a tiny random llama."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import (
+    EngineDeadError,
+    InputTooLongError,
+    InvalidInputError,
+    ModelError,
+    OverloadedError,
+)
+from models.llama_cpp.engine import LlamaCppGenerator
+from models.toy.generator import ToyGenerator
+from models.types import ChatPrompt, Message, TextDelta, TextPrompt, TokenPrompt
+from tests.generators import WAIT, Completion, Recorder, assert_same_up_to_ties, chat, request_of
+from tests.tiny_gguf import write_gguf
+
+CONTEXT = 256
+PROMPT = "Once upon a time in a land far away"
+RANDOM = {"temperature": 1.5, "ignore_eos": True, "max_tokens": 24}
+NEVER = "\ue123"
+ENDLESS = {"temperature": 0, "ignore_eos": True}
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module", params=["toy", "llama_cpp"])
+def make(request: pytest.FixtureRequest, tiny_gguf: Path) -> Iterator[Make]:
+    """Builds an engine of 256 tokens of context; everything built is closed at the end."""
+    engines = []
+
+    def build(recorder: Recorder, **options: Any) -> Any:
+        if request.param == "toy":
+            engine: Any = ToyGenerator(recorder.listen, context_length=CONTEXT, **options)
+        else:
+            engine = LlamaCppGenerator(tiny_gguf, recorder.listen, n_threads=1, **options)
+        engines.append(engine)
+        return engine
+
+    yield build
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def shared(make: Make, recorder: Recorder) -> Any:
+    return make(recorder)
+
+
+@pytest.fixture
+def engine(shared: Any) -> Any:
+    """An idle engine with an empty prefix cache."""
+    shared.clear_prefix_cache()
+    eventually(lambda: shared.stats.kv_cells_used == 0)
+    return shared
+
+
+@pytest.fixture
+def run(engine: Any, recorder: Recorder) -> Callable[..., Completion]:
+    def complete(prompt: Any, **sampling: Any) -> Completion:
+        engine.add("one", request_of(prompt, **sampling))
+        completion = recorder.take("one")
+        assert completion.error is None
+        return completion
+
+    return complete
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+# --- choosing tokens ----------------------------------------------------------------------------
+
+
+def test_a_context_length(engine: Any) -> None:
+    assert engine.context_length == CONTEXT
+    assert engine.memory_bytes >= 0
+    assert engine.alive
+
+
+def test_greedy_text_is_always_the_same(run: Any) -> None:
+    first = run(PROMPT, temperature=0, max_tokens=40)
+    assert first.text
+    assert run(PROMPT, temperature=0, max_tokens=40, seed=5).text == first.text
+    assert run(PROMPT, temperature=1e-6, max_tokens=40).text == first.text
+
+
+def test_a_seed_decides_the_text(run: Any) -> None:
+    texts = {seed: run(PROMPT, seed=seed, **RANDOM).text for seed in range(4)}
+    assert len(set(texts.values())) > 1
+    assert run(PROMPT, seed=2, **RANDOM).text == texts[2]
+
+
+def test_without_a_seed_texts_differ(run: Any) -> None:
+    assert len({run(PROMPT, **RANDOM).text for _ in range(5)}) > 1
+
+
+def test_company_does_not_change_the_text(engine: Any, recorder: Recorder, run: Any) -> None:
+    alone = [run(f"{PROMPT} {i}", seed=i, **RANDOM).text for i in range(8)]
+    engine.clear_prefix_cache()
+    for i in range(8):
+        engine.add(f"many-{i}", request_of(f"{PROMPT} {i}", seed=i, **RANDOM))
+    assert [recorder.take(f"many-{i}").text for i in range(8)] == alone
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+def test_a_narrow_choice_is_greedy(run: Any, narrow: dict[str, float]) -> None:
+    greedy = run(PROMPT, temperature=0, max_tokens=24)
+    assert run(PROMPT, temperature=2.0, max_tokens=24, **narrow).text == greedy.text
+
+
+def test_a_bias_forces_and_bans_tokens(engine: Any, run: Any) -> None:
+    (token,) = engine.tokenize("q")
+    forced = run(PROMPT, temperature=0, max_tokens=5, logit_bias=((token, 100.0),))
+    assert forced.text == "qqqqq"
+    (first,) = run(PROMPT, temperature=0, max_tokens=1, logprobs=0).logprobs
+    ids = [i for i in range(200) if engine.detokenize([i]).encode() == first.raw]
+    banned = run(PROMPT, temperature=0, max_tokens=1, logprobs=0, logit_bias=((ids[0], -100.0),))
+    assert banned.logprobs[0].raw != first.raw
+
+
+def test_penalties_discourage_repetition(engine: Any, run: Any) -> None:
+    x, y = (engine.tokenize(letter)[0] for letter in "xy")
+    bias = {"logit_bias": ((x, 100.0), (y, 60.0)), "temperature": 0, "max_tokens": 40}
+    assert set(run("a", **bias).text) == {"x"}
+    assert set(run("a", **bias, frequency_penalty=2.0).text) == {"x", "y"}
+    assert set(run("a", **bias, repetition_penalty=3.0).text) == {"x", "y"}
+
+
+def test_the_repetition_penalty_sees_the_prompt(engine: Any, run: Any) -> None:
+    (x,) = engine.tokenize("x")
+    bias = {"logit_bias": ((x, 40.0),), "temperature": 0, "max_tokens": 1}
+    assert run("a", **bias, repetition_penalty=50.0).text == "x"
+    assert run("x", **bias, repetition_penalty=50.0).text != "x"
+    assert run("x", **bias, frequency_penalty=2.0).text == "x"
+
+
+def test_logprobs(run: Any) -> None:
+    completion = run(PROMPT, temperature=0, max_tokens=8, logprobs=5, ignore_eos=True)
+    for item in completion.logprobs:
+        values = [rival.logprob for rival in item.top]
+        assert len(values) == 5
+        assert values == sorted(values, reverse=True)
+        assert math.fsum(map(math.exp, values)) <= 1 + 1e-5
+        assert item.text == item.raw.decode("utf-8", "replace")
+    assert len(completion.logprobs) == 8
+    first = completion.logprobs[0]
+    assert (first.raw, first.logprob) == (first.top[0].raw, first.top[0].logprob)
+
+
+def test_logprobs_without_alternatives(run: Any) -> None:
+    completion = run(PROMPT, temperature=0, max_tokens=4, logprobs=0, ignore_eos=True)
+    assert [item.top for item in completion.logprobs] == [()] * 4
+    assert run(PROMPT, temperature=0, max_tokens=4).logprobs == []
+
+
+# --- ending -------------------------------------------------------------------------------------
+
+
+def test_max_tokens(run: Any) -> None:
+    for count in (1, 2, 17):
+        completion = run(PROMPT, **ENDLESS, max_tokens=count)
+        assert completion.finish_reason == "length"
+        assert completion.usage.completion_tokens == count
+
+
+def test_the_context_ends_a_completion(run: Any) -> None:
+    completion = run(PROMPT, **ENDLESS)
+    assert completion.finish_reason == "length"
+    assert completion.usage.prompt_tokens + completion.usage.completion_tokens == CONTEXT
+    assert run(PROMPT, **ENDLESS, max_tokens=10**9).text == completion.text
+
+
+def test_the_end_token_ends_a_completion_and_can_be_put_off(run: Any, engine: Any) -> None:
+    def find(minimum: int, **options: Any) -> Completion:
+        """Some seed's completion; at this temperature every text ends some time."""
+        texts = (run(PROMPT, seed=i, temperature=1.0, **options) for i in range(50))
+        return next(c for c in texts if c.finish_reason == "stop")
+
+    ended = find(0)
+    length = ended.usage.completion_tokens
+    later = run(PROMPT, temperature=1.0, seed=0, min_tokens=length + 20, max_tokens=length + 30)
+    assert later.usage.completion_tokens >= length + 20
+    never = run(PROMPT, temperature=1.0, seed=0, ignore_eos=True, max_tokens=200)
+    assert never.usage.completion_tokens == 200
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 1), (3, 1), (3, 4), (7, 9)])
+def test_stop_strings(run: Any, start: int, size: int) -> None:
+    text = run(PROMPT, **ENDLESS, max_tokens=60).text
+    stop = text[start : start + size]
+    completion = run(PROMPT, **ENDLESS, max_tokens=60, stop=(NEVER, stop))
+    assert completion.finish_reason == "stop"
+    assert completion.text == text[: text.index(stop)]
+
+
+def test_a_stop_string_that_never_comes_changes_nothing(run: Any) -> None:
+    text = run(PROMPT, **ENDLESS, max_tokens=60).text
+    almost = text[2:8] + NEVER
+    completion = run(PROMPT, **ENDLESS, max_tokens=60, stop=(almost, text[-1] + NEVER))
+    assert completion.text == text
+    assert completion.finish_reason == "length"
+
+
+# --- prompts and usage --------------------------------------------------------------------------
+
+
+def test_usage(run: Any, engine: Any) -> None:
+    count = len(engine.tokenize(PROMPT))
+    first = run(PROMPT, **ENDLESS, max_tokens=30, logprobs=0)
+    assert len(first.logprobs) == 30
+    assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (count, 30)
+    assert first.usage.cached_tokens == 0
+    assert run(PROMPT, **ENDLESS, max_tokens=30).usage.cached_tokens == count - 1
+
+
+def test_the_second_turn_reuses_the_first(run: Any, engine: Any) -> None:
+    first = run(chat("hello"), temperature=0, max_tokens=10, logit_bias=_letters(engine))
+    second = run(chat("hello", first.text, "and then?"), temperature=0, max_tokens=10)
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens
+    engine.clear_prefix_cache()
+    again = run(chat("hello", first.text, "and then?"), temperature=0, max_tokens=10)
+    assert again.usage.cached_tokens == 0
+    assert again.text == second.text
+
+
+def _letters(engine: Any) -> tuple[tuple[int, float], ...]:
+    """So that what was written is tokenised as it was written."""
+    return tuple((token, 60.0) for token in engine.tokenize("qxzkw"))
+
+
+def test_equal_prompts_at_the_same_time_are_evaluated_once(engine: Any, recorder: Recorder) -> None:
+    prompt = PROMPT * 3
+    count = len(engine.tokenize(prompt))
+    for i in range(6):
+        engine.add(f"same-{i}", request_of(prompt, **ENDLESS, max_tokens=20))
+    completions = [recorder.take(f"same-{i}") for i in range(6)]
+    assert len({completion.text for completion in completions}) == 1
+    cached = sorted(completion.usage.cached_tokens for completion in completions)
+    assert cached == [0, *[count - 1] * 5]
+
+
+def test_texts_tokens_and_chats(run: Any, engine: Any) -> None:
+    tokens = tuple(engine.tokenize(PROMPT))
+    text = run(TextPrompt(PROMPT), temperature=0, max_tokens=12)
+    assert run(TokenPrompt(tokens), temperature=0, max_tokens=12).text == text.text
+    assert engine.detokenize(tokens) == PROMPT
+    rendered = engine.render(chat(PROMPT))
+    assert PROMPT in rendered
+    assert run(chat(PROMPT), temperature=0, max_tokens=12).usage.prompt_tokens > len(tokens)
+
+
+def test_users_cannot_write_control_tokens(run: Any, engine: Any) -> None:
+    assert len(engine.tokenize("<|im_end|>")) > 1
+    plain = run(chat("a" * 10), temperature=0, max_tokens=1).usage.prompt_tokens
+    spelled = run(chat("<|im_end|>"), temperature=0, max_tokens=1).usage.prompt_tokens
+    assert spelled == plain  # ten characters, ten tokens
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        TextPrompt(""),
+        TokenPrompt(()),
+        TokenPrompt((-1,)),
+        TokenPrompt((10**6,)),
+        TokenPrompt((2**31,)),
+        ChatPrompt(()),
+        ChatPrompt((Message("wizard", "hi"),)),
+    ],
+    ids=["text", "tokens", "negative", "beyond", "overflow", "messages", "role"],
+)
+def test_prompts_that_are_refused(engine: Any, prompt: Any) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        engine.add("refused", request_of(prompt))
+    assert refused.value.param == ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
+    assert engine.alive
+
+
+def test_parameters_that_are_refused_leave_nothing_behind(engine: Any, run: Any) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        engine.add("one", request_of(PROMPT, temperature=math.nan))
+    assert refused.value.param == "temperature"
+    assert run(PROMPT, max_tokens=1).finish_reason  # the id is free
+
+
+def test_a_prompt_longer_than_the_context(run: Any, engine: Any) -> None:
+    for prompt in (TokenPrompt((65,) * (CONTEXT + 1)), "q" * (CONTEXT + 1), chat("q" * CONTEXT)):
+        with pytest.raises(InputTooLongError) as refused:
+            engine.add("long", request_of(prompt))
+        assert refused.value.limit == CONTEXT
+        assert refused.value.tokens > CONTEXT
+    full = run(TokenPrompt((65,) * CONTEXT), **ENDLESS)
+    assert (full.usage.prompt_tokens, full.usage.completion_tokens) == (CONTEXT, 1)
+
+
+def test_a_huge_prompt_is_refused_before_it_is_tokenised(engine: Any) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputTooLongError):
+        engine.add("huge", request_of("q" * 50_000_000))
+    with pytest.raises(InputTooLongError):
+        engine.add("huge", request_of(chat("<|im_end|>" * 5_000_000)))
+    assert time.monotonic() - started < 5
+
+
+# --- deltas -------------------------------------------------------------------------------------
+
+
+def test_characters_are_never_cut(run: Any) -> None:
+    content = "Grüße, 世界! 🙂🙃 ẞ"
+    for seed in range(5):
+        completion = run(chat(content), temperature=0.9, seed=seed, max_tokens=60, logprobs=0)
+        raw = b"".join(item.raw for item in completion.logprobs)
+        whole = codecs.getincrementaldecoder("utf-8")("replace").decode(raw)  # its whole characters
+        assert completion.text == whole
+
+
+def test_the_listener_hears_all_sequences_once_per_step(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder)
+    for i in range(4):
+        engine.add(
+            f"s{i}", request_of(f"{i}{PROMPT}", temperature=0, max_tokens=60, **_spell(engine))
+        )
+    texts = [recorder.take(f"s{i}").text for i in range(4)]
+    assert [len(text) for text in texts] == [60] * 4
+    assert all(len(step) == len(set(step)) for step in recorder.steps)
+    together = [step for step in recorder.steps if len(step) == 4]
+    assert len(together) >= 50
+    assert len(recorder.steps) < 4 * 60
+
+
+def _spell(engine: Any) -> dict[str, Any]:
+    """Letters only, so that every token has text of its own."""
+    return {"ignore_eos": True, "logit_bias": _letters(engine)}
+
+
+def test_the_last_delta_alone_has_the_end_and_the_usage(run: Any) -> None:
+    *others, last = run(PROMPT, **ENDLESS, max_tokens=20).deltas
+    assert last.finish_reason == "length"
+    assert last.usage is not None
+    assert all(delta.finish_reason is None and delta.usage is None for delta in others)
+    assert all(delta.text for delta in others)
+
+
+# --- cancelling, crowding, dying ----------------------------------------------------------------
+
+
+def test_a_cancelled_request_is_not_heard_of_again(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder)
+
+    def cancel_third(request_id: str, event: TextDelta | ModelError) -> None:
+        if request_id == "gone" and len(recorder.completions["gone"].deltas) == 3:
+            engine.cancel("gone")
+
+    recorder.react = cancel_third
+    engine.add("gone", request_of(PROMPT, temperature=0, **_spell(engine)))
+    engine.add("stays", request_of(PROMPT, temperature=0, max_tokens=60, **_spell(engine)))
+    recorder.take("stays")
+    assert len(recorder.completions["gone"].deltas) == 3
+    assert engine.stats.busy_sequences == 0
+    engine.clear_prefix_cache()
+    eventually(lambda: engine.stats.kv_cells_used == 0)
+
+
+def test_a_queued_request_can_be_cancelled(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, max_sequences=1)
+    engine.add("first", request_of(PROMPT, **ENDLESS, max_tokens=200))
+    engine.add("queued", request_of(PROMPT, **ENDLESS))
+    engine.cancel("queued")
+    engine.add("last", request_of(PROMPT, **ENDLESS, max_tokens=2))
+    recorder.take("last")
+    assert "queued" not in recorder.completions
+
+
+def test_unknown_ids_can_be_cancelled(engine: Any, run: Any) -> None:
+    engine.cancel("nobody")
+    assert run(PROMPT, max_tokens=1).finish_reason
+
+
+def test_an_id_is_taken_until_its_request_ends(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder)
+    engine.add("twin", request_of(PROMPT, **ENDLESS))
+    with pytest.raises(InvalidInputError):
+        engine.add("twin", request_of(PROMPT))
+    recorder.take("twin")
+    engine.add("twin", request_of(PROMPT, max_tokens=2))
+    assert recorder.take("twin").finish_reason
+
+
+def test_a_full_queue(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, max_sequences=1, max_queued=1)
+    engine.add("a", request_of(PROMPT, **ENDLESS))
+    engine.add("b", request_of(PROMPT, **ENDLESS, max_tokens=2))
+    with pytest.raises(OverloadedError):
+        engine.add("c", request_of(PROMPT))
+    engine.cancel("a")
+    recorder.take("b")
+    engine.add("c", request_of(PROMPT, max_tokens=2))
+    recorder.take("c")
+
+
+def test_parking_changes_no_text(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, kv_cells=2 * CONTEXT, max_sequences=8)
+    requests = [request_of(f"{i} {PROMPT}", **ENDLESS, max_tokens=90, logprobs=2) for i in range(6)]
+    alone = []
+    for i, request in enumerate(requests):
+        engine.add(f"{i}", request)
+        alone.append(recorder.take(f"{i}"))
+    assert engine.stats.preemptions == 0
+    engine.clear_prefix_cache()
+    for i, request in enumerate(requests):
+        engine.add(f"{i}", request)
+    together = [recorder.take(f"{i}") for i in range(6)]
+    assert engine.stats.preemptions > 0
+    for one, other in zip(alone, together, strict=True):
+        assert other.usage.completion_tokens == one.usage.completion_tokens == 90
+        assert_same_up_to_ties(one, other, tolerance=0.05)
+
+
+def test_random_requests_and_cancellations_leave_the_kv_pool_as_it_was(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, kv_cells=3 * CONTEXT, max_sequences=6)
+    chance = random.Random(7)
+    names = [f"r{i}" for i in range(200)]
+    cancelled = set(chance.sample(names, 60))
+    for name in names:
+        engine.add(name, _random_request(chance))
+        if name in cancelled and chance.random() < 0.5:
+            engine.cancel(name)
+        elif name in cancelled:
+            time.sleep(0.002)
+            engine.cancel(name)
+    for name in names:
+        if name not in cancelled:
+            assert recorder.take(name).error is None
+    eventually(lambda: engine.stats.busy_sequences + engine.stats.queued_requests == 0)
+    engine.clear_prefix_cache()
+    eventually(lambda: engine.stats.cached_sequences == 0)
+    assert engine.stats.kv_cells_used == 0
+
+
+def _random_request(chance: random.Random) -> Any:
+    prompt = "".join(chance.choices("abc é🙂<|>", k=chance.randint(1, 80)))
+    return request_of(
+        chat(prompt) if chance.random() < 0.5 else prompt,
+        temperature=chance.choice([0, 0.7, 1.5]),
+        top_p=chance.choice([1.0, 0.9]),
+        top_k=chance.choice([0, 5]),
+        seed=chance.choice([None, 1]),
+        max_tokens=chance.choice([1, 5, 40, None]),
+        stop=chance.choice([(), ("a",), ("ab", "\n")]),
+        logprobs=chance.choice([None, 3]),
+        presence_penalty=chance.choice([0.0, 1.0]),
+        repetition_penalty=chance.choice([1.0, 1.3]),
+        ignore_eos=chance.random() < 0.3,
+    )
+
+
+def test_closing_answers_whoever_waits(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, max_sequences=1)
+    engine.add("running", request_of(PROMPT, **ENDLESS))
+    engine.add("waiting", request_of(PROMPT, **ENDLESS))
+    engine.close()
+    engine.close()
+    assert not engine.alive
+    assert isinstance(recorder.completions["waiting"].error, EngineDeadError)
+    with pytest.raises(EngineDeadError):
+        engine.add("late", request_of(PROMPT))
+    with pytest.raises(EngineDeadError):
+        engine.add("late", request_of(chat(PROMPT)))
+    engine.cancel("late")
+
+
+def test_a_listener_that_fails_ends_the_engine(make: Make) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    engine = make(Recorder(fail))
+    engine.add("one", request_of(PROMPT, **ENDLESS))
+    eventually(lambda: not engine.alive)
+    with pytest.raises(EngineDeadError):
+        engine.add("two", request_of(PROMPT))
+    engine.close()
+
+
+def test_a_failed_computation_ends_the_engine(make: Make, monkeypatch: Any) -> None:
+    recorder = Recorder()
+    engine = make(recorder)
+
+    def fail(*_: Any) -> bool:
+        raise RuntimeError("status -3")
+
+    monkeypatch.setattr(engine._engine.loop.runner, "decode", fail)
+    engine.add("one", request_of(PROMPT, **ENDLESS))
+    assert isinstance(recorder.take("one").error, EngineDeadError)
+    eventually(lambda: not engine.alive)
+    engine.close()
