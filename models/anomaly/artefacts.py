@@ -233,7 +233,7 @@ def _sweep(folder: Path) -> None:
     for version in _subfolders(folder):
         if version.name != kept:
             shutil.rmtree(version, ignore_errors=True)
-    if not any(folder.iterdir()):
+    if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 

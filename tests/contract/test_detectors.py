@@ -77,7 +77,7 @@ def test_a_reloaded_detector_scores_the_same(library: Detectors, backend: str) -
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_scores_the_same_alone_and_among_others(library: Detectors, backend: str) -> None:
-    rows = sample(seed=1, features=20)
+    rows = sample(seed=1, features=100)
     fit(library, table=table_of(rows), backend=backend)
     tables = [table_of(rows), *(table_of(rows[i : i + 1]) for i in range(0, len(rows), 9))]
     tables += [table_of(rows[3:10]), table_of(np.asfortranarray(rows[::-1]))]

@@ -184,6 +184,32 @@ def test_a_kill_while_deleting_leaves_it_whole_or_nothing(tmp_path: Path) -> Non
     assert found == sorted(found, reverse=True)
 
 
+def test_all_is_durable_before_the_switch(
+    store: ArtefactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill does not lose what the kernel has; a power cut does, unless it was synced."""
+    synced: list[str] = []
+    before_switch: list[str] = []
+    real_sync, real_replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        real_sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        before_switch.extend(synced)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    pointer = publish(store)
+    assert sorted(before_switch) == sorted(["state", "more", MANIFEST, CURRENT, pointer.folder])
+    name = store._folder("pump").name
+    assert synced[len(before_switch) :] == [name, store._models.name]
+    store.delete("pump")
+    assert synced[-1] == name
+
+
 # --- full and broken disks -------------------------------------------------------------------
 
 
