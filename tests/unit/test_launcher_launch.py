@@ -84,7 +84,8 @@ class Childless:
 
 
 @pytest.fixture(autouse=True)
-def handlers_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+def handlers_untouched_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch_module, "START_DEADLINE_S", 3.0)
     monkeypatch.setattr("launcher.stop_signals.signal.signal", lambda *_: None)
 
 

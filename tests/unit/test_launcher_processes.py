@@ -38,11 +38,15 @@ signals = StopSignals(lambda: sys.exit(130))
 signals.install()
 with own_foreground_group() if "own-group" in sys.argv else nullcontext():
     print("ready", flush=True)
-    while not signals.requested:
+    for _ in range(500):
+        if signals.requested:
+            break
         time.sleep(0.01)
+    else:
+        sys.exit("no signal came")
     print("stopping", flush=True)
     if "slowly" in sys.argv:
-        time.sleep(60)
+        time.sleep(5)
 """
 
 
