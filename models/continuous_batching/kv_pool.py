@@ -56,8 +56,9 @@ class KvPool:
         """Account for `count` more tokens that a decode has stored for a slot."""
         if count > len(self._free):
             raise ValueError("the KV pool has fewer free cells")
-        cells = self._free[-count:]
-        del self._free[-count:]
+        rest = len(self._free) - count
+        cells = self._free[rest:]
+        del self._free[rest:]
         for cell in cells:
             self._holders[cell] = 1
         self._held[slot].extend(cells)

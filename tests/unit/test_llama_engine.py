@@ -1,0 +1,245 @@
+"""The llama.cpp engine over a tiny random model: loading, options, samplers, native refusals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.continuous_batching.batch import Batch
+from models.errors import InvalidInputError, ModelLoadError
+from models.llama_cpp.bindings import NativeModel
+from models.llama_cpp.engine import LlamaCppGenerator, pool_sizes
+from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
+from models.llama_cpp.runner import LlamaRunner
+from models.toy.sampler import NumpySampler
+from models.types import SamplingParams
+from tests.generators import Recorder, chat, request_of
+from tests.tiny_gguf import CONTEXT, write_gguf
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def runner(path: Path) -> Iterator[LlamaRunner]:
+    runner = LlamaRunner(NativeModel(path), cells=512, slots=4, n_threads=1)
+    yield runner
+    runner.close()
+
+
+def generator(path: Path, recorder: Recorder | None = None, **options: Any) -> LlamaCppGenerator:
+    return LlamaCppGenerator(path, (recorder or Recorder()).listen, **{"n_threads": 1, **options})
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def test_a_file_that_only_looks_like_a_model(tmp_path: Path, path: Path) -> None:
+    data = path.read_bytes()
+    cut = tmp_path / "secret-name.gguf"
+    cut.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelLoadError) as refused:
+        generator(cut)
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_threads": 0}, {"n_ctx": 0}, {"max_sequences": 0}, {"kv_cells": -1}, {"max_queued": 0}],
+)
+def test_options_that_make_no_sense(path: Path, options: dict[str, int]) -> None:
+    with pytest.raises(ModelLoadError, match="option"):
+        generator(path, **options)
+
+
+def test_a_broken_chat_template_is_a_load_error(tmp_path: Path) -> None:
+    broken = write_gguf(tmp_path / "broken.gguf", chat_template="{% for %}")
+    with pytest.raises(ModelLoadError, match="chat template"):
+        generator(broken)
+    engine = generator(broken, chat_template="{{ messages[0].content }}")
+    assert engine.render(chat("hi")) == "hi"
+    engine.close()
+
+
+def test_a_model_without_a_chat_template_completes_texts_only(tmp_path: Path) -> None:
+    recorder = Recorder()
+    engine = generator(write_gguf(tmp_path / "plain.gguf", chat_template=None), recorder)
+    with pytest.raises(InvalidInputError) as refused:
+        engine.add("chat", request_of(chat("hi")))
+    assert refused.value.param == "messages"
+    engine.add("text", request_of("hi", max_tokens=1))
+    assert recorder.take("text").finish_reason
+    engine.close()
+
+
+def test_a_hostile_template_in_a_model_file_leaves_the_engine_alive(tmp_path: Path) -> None:
+    source = "{{ 'a' * 10**10 }}"
+    recorder = Recorder()
+    engine = generator(write_gguf(tmp_path / "hostile.gguf", chat_template=source), recorder)
+    with pytest.raises(InvalidInputError):
+        engine.add("chat", request_of(chat("hi")))
+    engine.add("text", request_of("hi", max_tokens=1))
+    assert recorder.take("text").finish_reason
+    engine.close()
+
+
+def test_a_smaller_context_than_the_trained_one(path: Path) -> None:
+    engine = generator(path, n_ctx=100)
+    assert engine.context_length == 100
+    engine.close()
+    engine = generator(path, n_ctx=10 * CONTEXT)
+    assert engine.context_length == CONTEXT
+    engine.close()
+
+
+def test_llama_cpp_writes_to_the_log_not_to_stderr(
+    path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="models.llama_cpp.bindings"):
+        generator(path).close()
+    assert any("llama" in record.message for record in caplog.records)
+    assert capfd.readouterr().err == ""
+
+
+# --- sizes of the pool --------------------------------------------------------------------------
+
+
+def header_of(context: int, kv_bytes_per_cell: int) -> GgufHeader:
+    heads = kv_bytes_per_cell // 4
+    values: dict[str, Any] = {
+        "general.architecture": "a",
+        "a.context_length": context,
+        "a.block_count": 1,
+        "a.attention.head_count": heads,
+        "a.embedding_length": heads,
+    }
+    return GgufHeader(values, tensor_count=1)
+
+
+@pytest.mark.parametrize(
+    ("context", "options", "expected"),
+    [
+        (8192, {"max_sequences": 4}, (8192, 8192)),
+        (8192, {"max_sequences": 16}, (8192, 16384)),
+        (8192, {"max_sequences": 1, "n_ctx": 1000}, (1000, 1024)),
+        (131072, {"max_sequences": 16}, (16384, 16384)),  # 2 GiB of 128 KiB each
+        (131072, {"max_sequences": 16, "n_ctx": 32768}, (32768, 32768)),  # asked for
+        (131072, {"max_sequences": 16, "kv_cells": 5000}, (5120, 5120)),
+    ],
+)
+def test_pool_sizes(context: int, options: dict[str, int], expected: tuple[int, int]) -> None:
+    header = header_of(context, 128 * 1024)
+    assert header.kv_bytes_per_cell == 128 * 1024
+    chosen = {"n_ctx": None, "kv_cells": None, **options}
+    assert pool_sizes(header, **chosen) == expected  # type: ignore[arg-type]
+
+
+def test_memory_is_weights_and_pool(path: Path) -> None:
+    engine = generator(path, kv_cells=512)
+    cell = read_gguf_header(path).kv_bytes_per_cell
+    assert 512 * cell < engine.memory_bytes < 512 * cell + path.stat().st_size
+    engine.close()
+
+
+# --- what native code must never see ------------------------------------------------------------
+
+
+def single(token: int, position: int, slot: int) -> Batch:
+    batch = Batch(4)
+    batch.append_singles([slot], [position], [token])
+    return batch
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [Batch(4), single(-1, 0, 0), single(10**6, 0, 0), single(1, 0, -1), single(1, 0, 4)],
+    ids=["empty", "negative token", "unknown token", "negative slot", "unknown slot"],
+)
+def test_batches_that_are_refused(runner: LlamaRunner, batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"batch|token|sequence"):
+        runner.decode(batch)
+
+
+def test_a_gap_in_the_positions_is_our_bug(runner: LlamaRunner) -> None:
+    assert runner.decode(single(1, 0, 0))
+    with pytest.raises(RuntimeError, match="-1"):
+        runner.decode(single(1, 5, 0))
+
+
+def test_a_full_pool_is_not_an_error(runner: LlamaRunner) -> None:
+    batch = Batch(runner.n_batch)
+    batch.append(0, 0, np.ones(runner.cells, np.int32), output=False)
+    assert runner.decode(batch)
+    assert not runner.decode(single(1, 0, 1))
+    runner.remove(0)
+    assert runner.decode(single(1, 0, 1))
+
+
+def test_more_tokens_than_a_batch_holds() -> None:
+    with pytest.raises(ValueError, match="holds"):
+        Batch(4).append(0, 0, np.ones(5, np.int32), output=True)
+    with pytest.raises(ValueError, match="holds"):
+        Batch(1).append_singles([0, 1], [0, 0], [1, 1])
+
+
+# --- llama.cpp's samplers against their definition in numpy --------------------------------------
+
+GREEDY: dict[str, Any] = {"temperature": 0}
+SAME_CHOICE = {
+    "greedy": {},
+    "presence": {"presence_penalty": 2.0},
+    "frequency": {"frequency_penalty": 0.7},
+    "rewarded": {"frequency_penalty": -0.5, "presence_penalty": -1.0},
+    "repetition": {"repetition_penalty": 1.8},
+    "all penalties": {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": 0.5},
+    "bias": {"logit_bias": ((70, 6.0), (80, 5.0), (90, -100.0))},
+    "min_tokens": {"min_tokens": 12, "logit_bias": ((2, 30.0),)},
+    "ignore_eos": {"ignore_eos": True, "logit_bias": ((2, 30.0),)},
+}
+
+
+@pytest.mark.parametrize("options", SAME_CHOICE.values(), ids=SAME_CHOICE)
+def test_samplers_choose_what_their_definition_says(
+    runner: LlamaRunner, options: dict[str, Any]
+) -> None:
+    params = SamplingParams(**(GREEDY | options))
+    prompt = runner.vocabulary.tokenize("the banana", add_special=True, parse_special=False)
+    native = runner.sampler(params, prompt)
+    plain = NumpySampler(params, prompt=prompt, end_tokens=runner.vocabulary.end_tokens)
+    batch = Batch(64)
+    index = batch.append(0, 0, np.array(prompt, np.int32), output=True)
+    for position in range(len(prompt), len(prompt) + 40):
+        runner.decode(batch)
+        expected = plain.choose(native.logits(index))
+        token = native.choose(index)
+        assert token == expected
+        batch.clear()
+        index = batch.append(0, position, np.array([token], np.int32), output=True)
+    native.close()
+    native.close()
+
+
+def test_draws_follow_the_distribution(runner: LlamaRunner) -> None:
+    runner.decode(single(65, 0, 0))
+    params = {"temperature": 3.0, "top_k": 6, "top_p": 0.95, "min_p": 0.01}
+    counts: dict[str, dict[int, int]] = {"native": {}, "numpy": {}}
+    for seed in range(1500):
+        sampling = SamplingParams(seed=seed, **params)  # type: ignore[arg-type]
+        native = runner.sampler(sampling, [65])
+        plain = NumpySampler(sampling, prompt=[65], end_tokens=())
+        drawn = {"native": native.choose(0), "numpy": plain.choose(native.logits(0))}
+        native.close()
+        for name, token in drawn.items():
+            counts[name][token] = counts[name].get(token, 0) + 1
+    assert counts["native"].keys() == counts["numpy"].keys()
+    for token, count in counts["numpy"].items():
+        assert counts["native"][token] == pytest.approx(count, abs=120)
