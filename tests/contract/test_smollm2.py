@@ -188,7 +188,7 @@ def test_parking_changes_no_answer(path: Path) -> None:
     recorder = Recorder()
     engine = LlamaCppGenerator(path, recorder.listen, n_ctx=256, kv_cells=256, n_threads=1)
     requests = [
-        request_of(f"{i}. {STORY}", **GREEDY, ignore_eos=True, max_tokens=45) for i in range(4)
+        request_of(f"{i}. {STORY}", **GREEDY, ignore_eos=True, max_tokens=90) for i in range(4)
     ]
     alone = []
     for i, request in enumerate(requests):
