@@ -55,7 +55,9 @@ def make_app(server: Server) -> ASGIApp:
 
 def _route(server: Server, path: str, endpoints: list[Endpoint]) -> Route:
     """One route for all methods of a path, so that a 405 names them all."""
-    handlers = {endpoint.method: _handler(server, endpoint) for endpoint in endpoints}
+    handlers: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        endpoint.method: _handler(server, endpoint) for endpoint in endpoints
+    }
 
     async def handle(request: Request) -> Response:
         return await handlers["GET" if request.method == "HEAD" else request.method](request)

@@ -94,7 +94,9 @@ class DecodeLoop:
             if event is not None:
                 events.append((sequence.request_id, event))
         if step.tokens:
-            self._pacer.observe(step.tokens, time.perf_counter() - started)
+            decoding = len(step.decoding)
+            elapsed = time.perf_counter() - started
+            self._pacer.observe(decoding, step.tokens - decoding, elapsed)
         return events
 
     def close(self) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_DECAY = 0.95
+_NEWS = 0.3
+"""Weight of the newest observation: a prompt's tokens get dearer as it grows."""
+_FIRST_GUESS = 0.01
+"""Seconds of a plain decode step before one was seen."""
+_SHORTEST = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +17,15 @@ class PaceLimits:
     long a step may last when nobody decodes, so that arrivals and cancellations are not kept
     waiting. Chunks stay between `min_chunk` and `max_chunk` tokens while others decode."""
 
-    max_stall: float = 3.0
+    max_stall: float = 2.5
     solo_seconds: float = 0.5
-    min_chunk: int = 4
+    min_chunk: int = 1
     max_chunk: int = 128
 
 
 class Pacer:
-    """Learns the cost of a step, seconds = fixed + each * tokens, from the steps themselves.
+    """Learns from every step what plain decode steps cost, and what prompt tokens add to them.
 
-    An exponentially weighted least-squares line; single slow steps (a busy machine) are clipped.
     On a CPU a token costs nearly the same in prefill and decode and chunks come out small; on a
     GPU prefill is almost free and they reach `max_chunk`.
     """
@@ -30,42 +33,43 @@ class Pacer:
     def __init__(self, n_batch: int, limits: PaceLimits | None = None) -> None:
         self._n_batch = n_batch
         self._limits = limits or PaceLimits()
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._plain: dict[int, float] = {}
+        self._each: float | None = None
+        self._each_alone: float | None = None
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """Learn from one step of `tokens` tokens."""
-        fixed, each = self._line()
-        if self._weight > 8:
-            seconds = min(seconds, 3 * (fixed + each * tokens))
-        self._weight = self._weight * _DECAY + 1
-        self._x = self._x * _DECAY + tokens
-        self._y = self._y * _DECAY + seconds
-        self._xx = self._xx * _DECAY + tokens * tokens
-        self._xy = self._xy * _DECAY + tokens * seconds
+    def observe(self, decoding: int, prefill: int, seconds: float) -> None:
+        """Learn from a step with `decoding` decode tokens and `prefill` prompt tokens."""
+        if not prefill:
+            self._plain[decoding] = _blend(self._plain.get(decoding), seconds)
+        elif not decoding:
+            self._each_alone = _blend(self._each_alone, seconds / prefill)
+        else:
+            added = max(seconds - self._plain_step(decoding), _SHORTEST)
+            self._each = _blend(self._each, added / prefill)
 
     def budget(self, decoding: int) -> int:
         """Prompt tokens that may join a step in which `decoding` sequences decode."""
-        fixed, each = self._line()
         limits = self._limits
         if decoding == 0:
+            each = self._each_alone or self._plain_step(1)
             return _clamp(limits.solo_seconds / each, 32, self._n_batch)
-        spare = (limits.max_stall - 1) * (fixed / each + decoding)
-        return _clamp(spare, limits.min_chunk, limits.max_chunk)
+        plain = self._plain_step(decoding)
+        each = self._each or plain / decoding
+        return _clamp((limits.max_stall - 1) * plain / each, limits.min_chunk, limits.max_chunk)
 
-    def _line(self) -> tuple[float, float]:
-        """(fixed, each) in seconds; a cautious guess until steps of different sizes were seen."""
-        spread = self._weight * self._xx - self._x * self._x
-        if spread <= 1e-6 * self._xx:
-            return (0.008, 0.001) if not self._weight else self._guess()
-        each = max((self._weight * self._xy - self._x * self._y) / spread, 1e-7)
-        fixed = max((self._y - each * self._x) / self._weight, 0.0)
-        return fixed, each
+    def _plain_step(self, decoding: int) -> float:
+        """Seconds of a plain step; of the nearest known number of sequences, fewer preferred."""
+        known = [count for count in self._plain if count <= decoding]
+        if known:
+            return self._plain[max(known)]
+        return self._plain[min(self._plain)] if self._plain else _FIRST_GUESS
 
-    def _guess(self) -> tuple[float, float]:
-        """One size seen so far: split its time between the fixed part and the tokens."""
-        mean_tokens, mean_seconds = self._x / self._weight, self._y / self._weight
-        each = max(mean_seconds / (mean_tokens + 4), 1e-7)
-        return 4 * each, each
+
+def _blend(old: float | None, new: float) -> float:
+    """A moving average, which believes a single slow step (a busy machine) in part only."""
+    if old is None:
+        return new
+    return old + _NEWS * (min(new, 3 * old) - old)
 
 
 def _clamp(value: float, low: int, high: int) -> int:

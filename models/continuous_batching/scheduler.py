@@ -39,7 +39,7 @@ class Step:
 
 
 class Scheduler:
-    """First come, first served, by KV budget.
+    """Admits first come, first served, by KV budget.
 
     A request is admitted when its prompt and a small headroom fit, whatever its `max_tokens`.
     When the pool runs full, cached sequences go first; then the youngest running sequence is
@@ -64,6 +64,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._arrivals = 0
         self.preemptions = 0
+        self._shortest_first = False
 
     @property
     def running(self) -> int:
@@ -197,7 +198,7 @@ class Scheduler:
         budget = min(self._pacer.budget(decoding), self._n_batch - decoding) if prompts else 0
         chunks: list[Chunk] = []
         taken = decoding
-        for sequence in sorted(prompts, key=lambda sequence: sequence.order):
+        for sequence in self._in_turn(prompts):
             wanted = min(sequence.remaining, budget)
             self._make_room(taken + wanted)
             count = min(wanted, self._pool.free - taken)
@@ -206,6 +207,14 @@ class Scheduler:
                 budget -= count
                 taken += count
         return chunks
+
+    def _in_turn(self, prompts: list[Sequence]) -> list[Sequence]:
+        """The oldest first in every other step, the shortest in those between: a question does not
+        wait for a book, and the book gets read."""
+        self._shortest_first = not self._shortest_first
+        if self._shortest_first:
+            return sorted(prompts, key=lambda sequence: (sequence.remaining, sequence.order))
+        return sorted(prompts, key=lambda sequence: sequence.order)
 
 
 def _growth(sequence: Sequence) -> int:

@@ -66,7 +66,7 @@ class LlamaCppGenerator(ContinuousGenerator):
         n_gpu_layers: int = 0,
         kv_cells: int | None = None,
         max_queued: int = 256,
-        max_stall: float = 3.0,
+        max_stall: float = 2.5,
         chat_template: str | None = None,
     ) -> None:
         _check_options(n_ctx, max_sequences, n_threads, kv_cells, max_queued)

@@ -55,6 +55,20 @@ def test_a_running_stream_goes_on_while_a_prompt_arrives() -> None:
     assert steps == 200 // 8
 
 
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    loop = loop_of(limits=SMALL_CHUNKS)
+    submit(loop, "running", "ab", max_new=500)
+    loop.step()
+    long = submit(loop, "long", "x" * 400)
+    loop.step()
+    short = submit(loop, "short", "y" * 24)
+    for _ in range(2 * 24 // 8):
+        loop.step()
+    assert short.generated > 0
+    assert long.generated == 0
+    assert long.evaluated >= 8 * 3  # and is not kept waiting itself
+
+
 def test_alone_a_prompt_takes_the_whole_batch() -> None:
     loop = loop_of(limits=PaceLimits(solo_seconds=1000))
     sequence = submit(loop, "one", "x" * 600)
