@@ -56,7 +56,9 @@ class Completion:
 class Recorder:
     """Collects the events of an engine; `react` is called with each of them on its thread."""
 
-    def __init__(self, react: Callable[[str, TextDelta | ModelError], None] | None = None) -> None:
+    def __init__(
+        self, react: Callable[[str, TextDelta | ModelError], object] | None = None
+    ) -> None:
         self.steps: list[list[str]] = []
         self.completions: dict[str, Completion] = {}
         self.react = react
