@@ -73,12 +73,24 @@ class _Submission(Generic[ItemT, ResultT]):
         self.future: Future[list[ResultT | ModelError]] = Future()
         self.results: list[ResultT | ModelError | None] = [None] * len(items)
         self.missing = len(items)
-        self.next = 0
+        self.waiting_cost = sum(costs)
+        self._next = 0
         self._open = threading.Lock()
 
     @property
-    def waiting_cost(self) -> int:
-        return sum(self.costs[self.next :])
+    def next_cost(self) -> int:
+        return self.costs[self._next]
+
+    @property
+    def exhausted(self) -> bool:
+        return self._next == len(self.items)
+
+    def take(self) -> _Entry[ItemT, ResultT]:
+        """The next item, which then no longer waits."""
+        entry = _Entry(self, self._next)
+        self.waiting_cost -= self.next_cost
+        self._next += 1
+        return entry
 
     def settle(self, index: int, result: ResultT | ModelError) -> None:
         self.results[index] = result
@@ -116,7 +128,9 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
     """Runs `compute` on one thread of its own over batches shared by all submissions.
 
     Submissions take turns item by item, so a single query joins the next batch even when a job of
-    thousands waits; within a submission items go in order. `compute` gets a list of items and
+    thousands waits; within a submission items go in order. Where what would fill a batch by itself
+    waits beside less, every other batch is only for the less: a query then waits neither for the
+    job nor for its own share of a batch full of the job. `compute` gets a list of items and
     returns one result or ModelError for each. When it raises, its items run again one by one, so
     that only the item at fault fails; an EngineDeadError from it ends the thread instead.
     """
@@ -136,6 +150,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         self._changed = threading.Condition()
         self._turns: deque[_Submission[ItemT, ResultT]] = deque()
         self._running: list[_Entry[ItemT, ResultT]] = []
+        self._held_back = False
         self._queued_cost = 0
         self._drain_rate = 0.0
         self._ended: str | None = None
@@ -226,26 +241,39 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         with self._changed:
             while not self._turns and self._ended is None:
                 self._changed.wait()
-            batch: list[_Entry[ItemT, ResultT]] = []
-            room = self._limits.room(self._drain_rate)
-            while self._turns and len(batch) < self._limits.batch_items:
-                submission = self._turns[0]
-                entry = _Entry(submission, submission.next)
-                if batch and entry.cost > room:
-                    break
-                room -= entry.cost
-                batch.append(entry)
-                self._turn(submission)
+            batch = self._batch(self._limits.room(self._drain_rate))
             self._queued_cost -= sum(entry.cost for entry in batch)
             self._running = batch
         return batch
 
-    def _turn(self, submission: _Submission[ItemT, ResultT]) -> None:
-        """Take one item from the submission at the front and let the next one have its turn."""
-        self._turns.popleft()
-        submission.next += 1
-        if submission.next < len(submission.items):
-            self._turns.append(submission)
+    def _batch(self, room: int) -> list[_Entry[ItemT, ResultT]]:
+        """One item after another from the submissions whose turn it is, up to `room`."""
+        held_back, turns = self._split_turns(room)
+        batch: list[_Entry[ItemT, ResultT]] = []
+        while turns and len(batch) < self._limits.batch_items:
+            if batch and turns[0].next_cost > room:
+                break
+            room -= turns[0].next_cost
+            batch.append(turns[0].take())
+            if turns[0].exhausted:
+                turns.popleft()
+            else:
+                turns.rotate(-1)
+        self._turns = deque((*held_back, *turns))
+        return batch
+
+    def _split_turns(
+        self, room: int
+    ) -> tuple[
+        list[_Submission[ItemT, ResultT]],
+        deque[_Submission[ItemT, ResultT]],
+    ]:
+        """Who is held back for one batch, and who takes part in it."""
+        large = [s for s in self._turns if s.waiting_cost > room]
+        self._held_back = not self._held_back and 0 < len(large) < len(self._turns)
+        if not self._held_back:
+            return [], deque(self._turns)
+        return large, deque(s for s in self._turns if s.waiting_cost <= room)
 
     def _serve(self, batch: list[_Entry[ItemT, ResultT]]) -> None:
         started = time.monotonic()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import rapidocr
 from models.errors import ModelError
 from models.images import ImageDecoder, ImageLimits, PixelArray
 from models.page_batches import OcrAnswer, PageBatches
-from models.reading_order import Polygon, reading_order
+from models.reading_order import Polygon, reading_lines
 from models.types import OcrRequest, Page, TextLine
 
 MAX_SIDE = 2000
@@ -177,5 +177,9 @@ def _page(page: _DetectedPage, texts: Iterator[tuple[str, float]]) -> Page:
         for polygon, (text, confidence) in zip(page.polygons, read, strict=True)
         if text.strip() and confidence >= MIN_CONFIDENCE
     ]
-    order = reading_order([line.polygon for line in lines])
-    return Page(page.width, page.height, tuple(lines[index] for index in order))
+    ordered = [
+        replace(lines[index], continues=position > 0)
+        for printed in reading_lines([line.polygon for line in lines])
+        for position, index in enumerate(printed)
+    ]
+    return Page(page.width, page.height, tuple(ordered))

@@ -48,9 +48,14 @@ class _Box:
 
 def reading_order(polygons: Sequence[Polygon]) -> list[int]:
     """Indices of the polygons (corners clockwise from the top left, y down) as they are read."""
+    return [index for line in reading_lines(polygons) for index in line]
+
+
+def reading_lines(polygons: Sequence[Polygon]) -> list[list[int]]:
+    """The same, those of one printed line together."""
     if not polygons:
         return []
-    return [box.index for box in _ordered(_upright_boxes(polygons))]
+    return [[box.index for box in line] for line in _ordered(_upright_boxes(polygons))]
 
 
 def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
@@ -65,21 +70,21 @@ def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
     return [_Box(index, *map(float, (*low[index], *high[index]))) for index in range(len(polygons))]
 
 
-def _ordered(boxes: list[_Box]) -> list[_Box]:
+def _ordered(boxes: list[_Box]) -> list[list[_Box]]:
     gutter = _gutter(boxes)
     if gutter is None:
-        return [box for line in _lines(boxes) for box in line]
+        return _lines(boxes)
     spanning = [box for box in boxes if box.left < gutter < box.right]
-    ordered: list[_Box] = []
+    ordered: list[list[_Box]] = []
     rest = [box for box in boxes if not box.left < gutter < box.right]
     for line in _lines(spanning):
         above = [box for box in rest if box.middle < line[0].middle]
         rest = [box for box in rest if box.middle >= line[0].middle]
-        ordered += _side_by_side(above, gutter) + line
+        ordered += [*_side_by_side(above, gutter), line]
     return ordered + _side_by_side(rest, gutter)
 
 
-def _side_by_side(boxes: list[_Box], gutter: float) -> list[_Box]:
+def _side_by_side(boxes: list[_Box], gutter: float) -> list[list[_Box]]:
     left = [box for box in boxes if box.right <= gutter]
     right = [box for box in boxes if box.right > gutter]
     return (_ordered(left) if left else []) + (_ordered(right) if right else [])

@@ -184,11 +184,15 @@ class OcrRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """`polygon`: corners clockwise from the top left, in pixels of the original image."""
+    """`polygon`: corners clockwise from the top left, in pixels of the original image.
+
+    `continues`: it stands on the same printed line as the entry before it, after a gap.
+    """
 
     text: str
     confidence: float
     polygon: tuple[Point, Point, Point, Point]
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ class Page:
 
     @property
     def text(self) -> str:
-        return "\n".join(line.text for line in self.lines)
+        pieces = ((" " if line.continues else "\n") + line.text for line in self.lines)
+        return "".join(pieces)[1:]
 
 
 @dataclass(frozen=True, slots=True)

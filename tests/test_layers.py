@@ -18,6 +18,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "weights": {"ray", "deployments", *HTTP, *ENGINES},
     "deployments": {*HTTP, *ENGINES},
     "deployments/ingress": {"weights", *ENGINES},
+    "launcher": {"models", "deployments", "weights", *HTTP, *ENGINES},
     "graph.py": {"models", "weights", *HTTP, *ENGINES},
 }
 RAY_IN_INGRESS = {"deployments/ingress/ingress.py"}

@@ -167,6 +167,27 @@ def test_a_query_joins_the_next_batch_of_a_running_job(doubler: Doubler) -> None
         assert job.result(WAIT) == [2 * n for n in range(100, 130)]
 
 
+def test_every_other_batch_is_for_those_that_fit_into_one(doubler: Doubler) -> None:
+    for batcher in _running(doubler, BatchLimits(10, 1000, 10_000)):
+        _hold(batcher, doubler)
+        job = batcher.submit([4, 3, 3, 4, 3, 3])
+        queries = [batcher.submit([2]) for _ in range(6)]
+        doubler.allow()
+        job.result(WAIT)
+        assert [query.result(WAIT) for query in queries] == [[4]] * 6
+    assert doubler.batches[1:] == [[2] * 5, [4, 2, 3], [3, 4, 3], [3]]
+
+
+def test_a_job_alone_is_not_held_back(doubler: Doubler) -> None:
+    for batcher in _running(doubler, BatchLimits(10, 1000, 10_000)):
+        _hold(batcher, doubler)
+        jobs = [batcher.submit([11] * 3), batcher.submit([12] * 3)]
+        doubler.allow()
+        for job in jobs:
+            job.result(WAIT)
+    assert doubler.batches[1:] == [[11], [12]] * 3
+
+
 def test_a_large_item_is_not_passed_over_for_ever(doubler: Doubler) -> None:
     for batcher in _running(doubler, BatchLimits(10, 1000, 10_000)):
         _hold(batcher, doubler)

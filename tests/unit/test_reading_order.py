@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from models.reading_order import Polygon, reading_order
+from models.reading_order import Polygon, reading_lines, reading_order
+from models.types import Page, TextLine
 
 HEIGHT = 20.0
 
@@ -68,3 +69,15 @@ def test_boxes_without_area_do_no_harm() -> None:
 def test_a_page_with_a_thousand_boxes_in_columns_is_ordered() -> None:
     boxes = [*column(0, 0, 500), *column(500, 0, 500)]
     assert reading_order(boxes) == list(range(1000))
+
+
+def test_boxes_of_one_printed_line_belong_together() -> None:
+    boxes = [box(0, 0, 60), box(200, 2, 60), box(0, 40, 240)]
+    assert reading_lines(boxes) == [[0, 1], [2]]
+    texts = zip(("Total", "12.50", "Thank you"), (False, True, False), boxes, strict=True)
+    page = Page(
+        260,
+        60,
+        tuple(TextLine(text, 1.0, polygon, continues) for text, continues, polygon in texts),
+    )
+    assert page.text == "Total 12.50\nThank you"
