@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from models.errors import ModelError
@@ -64,7 +65,9 @@ class Coalescer(Generic[RequestT, ResultT]):
             group = [entry for entry in self._waiting if not entry[1].done()]
             leaving, self._waiting = group[: self._max_requests], group[self._max_requests :]
             if leaving:
-                task = asyncio.create_task(self._answer(leaving))
+                # In a context of its own: a shared call belongs to no request, and Serve cancels
+                # what was called in the context of a request whose client has gone.
+                task = asyncio.create_task(self._answer(leaving), context=Context())
                 self._calls.add(task)
                 task.add_done_callback(self._returned)
                 _cancel_when_abandoned(task, [future for _, future in leaving])

@@ -87,6 +87,29 @@ def test_clients_that_leave_give_their_sequences_back(server: RunningServer) -> 
     assert reply.status_code == 200
 
 
+def test_a_client_that_leaves_takes_no_other_with_it(server: RunningServer) -> None:
+    """Small requests share calls; those of clients that stay are answered all the same."""
+    body = {"model": "all-minilm-l6-v2", "input": "some text " * 60}
+
+    async def rounds() -> list[object]:
+        replies: list[object] = []
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            for _ in range(12):
+                pending = [
+                    asyncio.create_task(http.post("/v1/embeddings", json=body)) for _ in range(16)
+                ]
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for leaving in pending[::3]:
+                    leaving.cancel()
+                answers = await asyncio.gather(*pending, return_exceptions=True)
+                replies += [a for a in answers if not isinstance(a, asyncio.CancelledError)]
+        return replies
+
+    replies = asyncio.run(rounds())
+    assert len(replies) >= 12 * 10
+    assert {getattr(reply, "status_code", reply) for reply in replies} == {200}
+
+
 def test_an_idle_task_stops_although_it_is_watched_and_wakes_again(server: RunningServer) -> None:
     fit = {"model": "sleeper", "data": [[float(i % 7), float(i % 5)] for i in range(64)]}
     assert server.client.post("/v1/anomaly/fit", json=fit).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
@@ -160,3 +161,29 @@ async def test_a_call_is_cancelled_when_all_its_callers_have_gone(replica: Repli
     await settle()
     assert replica.cancelled == 1
     assert shared.idle
+
+
+async def test_a_shared_call_does_not_run_in_the_context_of_one_request(replica: Replica) -> None:
+    """Serve cancels what was called in the context of a request whose client has gone."""
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen = []
+
+    async def call(requests: list[str]) -> list[str | ModelError]:
+        seen.append(request.get())
+        return await replica(requests)
+
+    shared: Coalescer[str, str] = Coalescer(
+        call, size=len, max_size=10, max_requests=100, max_in_flight=1
+    )
+
+    async def client(text: str) -> str:
+        request.set(text)
+        return await shared.submit(text)
+
+    tasks = [asyncio.create_task(client(text)) for text in "ab"]
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    replica.gates[1].set_result(None)
+    assert await asyncio.gather(*tasks) == ["A", "B"]
+    assert seen == ["none", "none"]
