@@ -37,6 +37,9 @@ HEALTH_CHECKS = {
     "graceful_shutdown_wait_loop_s": 0.2,
 }
 LOOK_BACK_S = 10.0
+METRICS_INTERVAL_S = 2.0
+"""Deprecated in Serve 2.60, but nothing reads its replacement, and the default is too slow for
+the look-back period."""
 
 
 # Serve reads the annotation of `config` at run time, so this file does not defer annotations.
@@ -79,6 +82,7 @@ def _options(settings: TaskSettings, cluster_gpus: float) -> dict[str, Any]:
             "upscale_delay_s": 2,
             # A replica is idle for the look-back period before the delay begins to run.
             "look_back_period_s": LOOK_BACK_S,
+            "metrics_interval_s": METRICS_INTERVAL_S,
             "downscale_to_zero_delay_s": max(0.0, settings.idle_timeout_s - LOOK_BACK_S),
         },
     }
