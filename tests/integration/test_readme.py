@@ -1,0 +1,55 @@
+"""The commands of the documents, run as they are written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import ROOT, RunningServer
+
+BLOCK = re.compile(r"```bash\n(.*?)```", flags=re.DOTALL)
+DOCUMENTED_URL = "http://127.0.0.1:8000"
+
+
+def blocks(path: Path) -> list[str]:
+    return [block.strip() for block in BLOCK.findall(path.read_text())]
+
+
+def curl_blocks() -> list[str]:
+    paths = (ROOT / "README.md", ROOT / "docs" / "api.md")
+    return [block for path in paths for block in blocks(path) if block.startswith("curl ")]
+
+
+@pytest.mark.parametrize("block", curl_blocks(), ids=lambda block: block.split()[1][-32:])
+def test_curl_commands(block: str, server: RunningServer) -> None:
+    assert DOCUMENTED_URL in block
+    script = block.replace(DOCUMENTED_URL, server.url).replace(
+        "curl ", "curl -sS --fail-with-body "
+    )
+    run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    decoder, rest = json.JSONDecoder(), run.stdout.strip()
+    answers = 0
+    while rest:
+        answer, end = decoder.raw_decode(rest)
+        assert "error" not in answer
+        rest, answers = rest[end:].strip(), answers + 1
+    assert answers == block.count("curl ")
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(curl_blocks()) >= 4
+
+
+def test_the_two_commands_do_what_the_readme_says() -> None:
+    commands = [block for block in blocks(ROOT / "README.md") if block.startswith("make ")]
+    assert commands == ["make serve", "make test"]
+    does = {"make serve": "-m launcher --port 8000", "make test": "-m pytest"}
+    for command, expected in does.items():
+        run = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert expected in run.stdout
