@@ -23,12 +23,12 @@ ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
-    "llama_cpp": frozenset({"generation", "embedding"}),
-    "torch": frozenset({"generation", "embedding", "rerank", "classification", "ocr"}),
-    "onnx": frozenset({"embedding", "rerank", "classification", "ocr"}),
+    "llama_cpp": frozenset({"generation"}),
+    "torch": frozenset({"embedding", "rerank"}),
+    "onnx": frozenset({"rerank"}),
     "rapidocr": frozenset({"ocr"}),
     "detectors": frozenset({"anomaly"}),
-    "toy": frozenset({"generation", "embedding", "rerank", "classification", "ocr", "anomaly"}),
+    "toy": frozenset({"generation", "embedding", "rerank", "ocr"}),
 }
 """What each engine can serve; an entry that pairs others is refused."""
 

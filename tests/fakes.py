@@ -64,8 +64,9 @@ class FakeCluster:
 
 
 def spec(model_id: str, task: Task, *aliases: str) -> ModelSpec:
+    engine: Any = "detectors" if task == "anomaly" else "toy"
     return ModelSpec(
-        id=model_id, task=task, engine="toy", source=BuiltinSource(kind="builtin"), aliases=aliases
+        id=model_id, task=task, engine=engine, source=BuiltinSource(kind="builtin"), aliases=aliases
     )
 
 

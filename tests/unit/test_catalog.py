@@ -179,7 +179,7 @@ def test_a_missing_file_is_a_catalogue_error(tmp_path: Path) -> None:
 
 
 def test_models_are_found_by_id_alias_and_task(tmp_path: Path) -> None:
-    catalog = load(tmp_path, entry("a", aliases=["x/y"]), entry("b", task="ocr", engine="torch"))
+    catalog = load(tmp_path, entry("a", aliases=["x/y"]), entry("b", task="ocr", engine="toy"))
     by_alias = catalog.find("x/y")
     assert by_alias is not None
     assert by_alias.id == "a"

@@ -195,7 +195,7 @@ ENDPOINTS = (
         "POST",
         "/v1/ocr",
         recognize_text,
-        "ocr",
+        "OCR",
         body=OcrBody,
         response=OcrReply,
         uploads=True,
