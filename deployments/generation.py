@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from config.catalog import ModelSpec, Task
@@ -15,9 +15,23 @@ from deployments.engines import generator
 from deployments.replica import ModelReplica
 from models.base import Generator
 from models.errors import EngineDeadError
-from models.types import ChoiceDelta, GenerationRequest
+from models.types import Delivery, GenerationRequest
 
 SEED_RANGE = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A call that an engine has, or is about to have."""
+
+    engine: Generator
+    request_ids: Sequence[str]
+    adding: asyncio.Future[None]
+
+    def cancel(self, adding: asyncio.Future[None]) -> None:
+        adding.exception()  # already raised to the caller, or the caller has gone
+        for request_id in self.request_ids:
+            self.engine.cancel(request_id)
 
 
 class Generation(ModelReplica[Generator]):
@@ -28,32 +42,51 @@ class Generation(ModelReplica[Generator]):
     def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
         super().__init__(specs, config)
         self._streams = DeltaStreams()
+        self._running: dict[str, _Running] = {}
 
     def load(self, spec: ModelSpec) -> Generator:
         return generator(spec, self._config, self._resources, self._streams.listen)
 
     async def generate(
-        self, model_id: str, requests: list[GenerationRequest]
-    ) -> AsyncIterator[list[ChoiceDelta]]:
-        """Deltas of all choices as the engine makes them, those of one step together.
+        self, session_id: str, call_id: str, model_id: str, requests: list[GenerationRequest]
+    ) -> AsyncGenerator[list[Delivery]]:
+        """Generate for the requests; the first item, empty, says that all were accepted.
 
-        Choices are numbered through: the first request's n, then the second's.
-        Closing the iterator frees the sequences within one step. Raises what `Generator.add`
-        raises before the first item.
+        Choices are numbered through: the first request's n, then the second's. Their deltas come
+        in this stream or in another one of the same session, see delta_streams.py. Raises what
+        `Generator.add` raises before the first item. `cancel` ends the call early.
         """
-        engine = await self._models.get(model_id)
         choices = [choice for request in requests for choice in _choices(request)]
-        ids = [f"{uuid.uuid4().hex}-{index}" for index in range(len(choices))]
-        stream = self._streams.open(ids)
-        adding = asyncio.ensure_future(asyncio.to_thread(_add_choices, engine, ids, choices))
+        ids = [f"{call_id}-{index}" for index in range(len(choices))]
+        session = self._streams.open(session_id, call_id, ids)
         try:
+            engine = await self._models.get(model_id)
+            if call_id not in session:  # cancelled while the model was loading
+                return
+            # A thread cannot be interrupted: what it adds is cancelled once it has been added.
+            adding = asyncio.ensure_future(asyncio.to_thread(_add_choices, engine, ids, choices))
+            self._running[call_id] = _Running(engine, ids, adding)
             await asyncio.shield(adding)
-            while not stream.finished:
-                yield await stream.take()
+            yield []
+            if session.carried or call_id not in session:
+                await session.ended(call_id)
+                return
+            async with aclosing(session.carry()) as items:
+                async for deliveries in items:
+                    yield deliveries
         finally:
-            self._streams.close(ids)
-            # A thread cannot be interrupted: cancel what it has added once it has added it.
-            adding.add_done_callback(lambda done: _cancel_choices(engine, ids, done))
+            self._stop(call_id)
+            self._streams.close(session_id, call_id, ids)
+
+    async def cancel(self, call_id: str) -> None:
+        """End a call and free its sequences within one step; unknown calls are ignored."""
+        self._stop(call_id)
+        self._streams.cancel(call_id)
+
+    def _stop(self, call_id: str) -> None:
+        running = self._running.pop(call_id, None)
+        if running is not None:
+            running.adding.add_done_callback(running.cancel)
 
     async def check_health(self) -> None:
         """Serve replaces the replica when an engine thread has ended."""
@@ -78,9 +111,3 @@ def _add_choices(
 ) -> None:
     for request_id, choice in zip(ids, choices, strict=True):
         engine.add(request_id, choice)
-
-
-def _cancel_choices(engine: Generator, ids: Sequence[str], adding: asyncio.Future[None]) -> None:
-    adding.exception()  # already raised to the caller, or the caller has gone
-    for request_id in ids:
-        engine.cancel(request_id)

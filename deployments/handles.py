@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -51,27 +51,32 @@ class TaskHandle:
             raise _lost(self.task) from error
 
     async def _attempt(self, method: str, *args: Any) -> Any:
+        response = getattr(self._handle, method).remote(*args)
         try:
-            return await getattr(self._handle, method).remote(*args)
+            return await response
         except _REPLICA_FAILURES as error:
             self._raise_ours(error)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
 
-    async def stream(self, method: str, *args: Any) -> AsyncGenerator[Any]:
-        """The items of a generator method. Begun again once if its replica dies before the first.
+    async def stream(
+        self, method: str, *args: Any, begun: Callable[[], bool]
+    ) -> AsyncGenerator[Any]:
+        """The items of a generator method, which is called again once if its replica dies.
 
-        Closing the iterator cancels the call. Raises ModelError.
+        Not after `begun` says that the caller has seen a part of the result. Closing the iterator
+        cancels the call. Raises ModelError.
         """
         losses = _Losses(self.task)
-        started = False
         while True:
             try:
                 async with aclosing(self._stream_once(method, *args)) as items:
                     async for item in items:
-                        started = True
                         yield item
                 return
             except RayActorError as error:
-                if started:
+                if begun():
                     raise _lost(self.task) from error
                 await losses.add(error)
 
@@ -114,7 +119,7 @@ class _Losses:
         self._task = task
         self._dead: set[str] = set()
         self._count = 0
-        self._deadline = time.monotonic() + NOTICE_S
+        self._deadline = 0.0
 
     async def add(self, error: RayActorError) -> None:
         """Return when the request may be sent again. Raises ReplicaLostError when it may not."""
@@ -124,6 +129,7 @@ class _Losses:
             await asyncio.sleep(RETRY_S)
             return
         self._count += 1
+        self._deadline = time.monotonic() + NOTICE_S
         if self._count == MAX_LOSSES:
             raise _lost(self._task) from error
         if error.actor_id is not None:

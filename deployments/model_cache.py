@@ -76,20 +76,28 @@ class ModelCache(Generic[M]):
     async def _load_into(self, slot: _Slot[M]) -> M:
         start = time.monotonic()
         try:
-            slot.model = await asyncio.to_thread(self._load, slot.spec)
+            slot.model = await asyncio.to_thread(self._load_typed, slot.spec)
         except ModelLoadError as error:
             self._remember_failure(slot, error)
             raise
-        except ModelError as error:
-            failure = ModelLoadError(error.message)
-            self._remember_failure(slot, failure)
-            raise failure from error
         finally:
             slot.loading = None
         slot.error, slot.failures = None, 0
         slot.load_seconds = time.monotonic() - start
         logger.info("Loaded model %s in %.1f s.", slot.spec.id, slot.load_seconds)
         return slot.model
+
+    def _load_typed(self, spec: ModelSpec) -> M:
+        """The thread's outermost frame: whatever a library raises is a typed error after it."""
+        try:
+            return self._load(spec)
+        except ModelLoadError:
+            raise
+        except ModelError as error:
+            raise ModelLoadError(error.message) from error
+        except Exception as error:
+            logger.exception("Loading model %s failed", spec.id)
+            raise ModelLoadError(f"The model '{spec.id}' cannot be loaded.") from error
 
     def _remember_failure(self, slot: _Slot[M], error: ModelLoadError) -> None:
         slot.failures += 1

@@ -125,6 +125,15 @@ class ChoiceDelta:
     delta: TextDelta
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What has been generated for one call since the last delivery; an error ends the call."""
+
+    call_id: str
+    deltas: tuple[ChoiceDelta, ...]
+    error: Exception | None = None
+
+
 # --- embeddings and reranking ---------------------------------------------------------------
 
 

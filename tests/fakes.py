@@ -46,13 +46,15 @@ class FakeReplicas:
 
     call_once = call
 
-    def stream(self, method: str, *args: Any) -> AsyncGenerator[Any]:
+    def stream(self, method: str, *args: Any, begun: Callable[[], bool]) -> AsyncGenerator[Any]:
         self.calls.append((method, args))
         return self.streams[method](*args)
 
     async def broadcast(self, method: str, *args: Any) -> list[Any]:
-        assert method == "status"
-        return self.statuses
+        if method == "status":
+            return self.statuses
+        self.calls.append((method, args))
+        return []
 
 
 class FakeCluster:

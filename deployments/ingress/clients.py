@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
 from deployments.ingress.coalescer import Coalescer
+from deployments.ingress.generation_session import GenerationSession
+from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
 from models.types import (
     AnomalyScoreRequest,
@@ -31,18 +33,6 @@ from models.types import (
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
-
-
-class Replicas(Protocol):
-    """The replicas of one task's deployment; `deployments.handles.TaskHandle` is the real one."""
-
-    async def call(self, method: str, *args: Any) -> Any: ...
-
-    async def call_once(self, method: str, *args: Any) -> Any: ...
-
-    def stream(self, method: str, *args: Any) -> AsyncGenerator[Any]: ...
-
-    async def broadcast(self, method: str, *args: Any) -> list[Any]: ...
 
 
 class TaskClient:
@@ -86,16 +76,17 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
         coalescer = self._coalescers.get(model_id)
         if coalescer is None:
             coalescer = self._coalescers[model_id] = self._coalescer(model_id)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await coalescer.submit(request)
-        except TimeoutError:
-            raise _deadline_exceeded(self._deadline_s) from None
+        async with self._deadline():
+            return await coalescer.submit(request)
+
+    def _deadline(self) -> AbstractAsyncContextManager[None]:
+        return within(self._deadline_s)
 
     def _coalescer(self, model_id: str) -> Coalescer[RequestT, ResultT]:
         settings = self._settings
         return Coalescer(
             partial(self._replicas.call, self._method, model_id),
+            shared_call=partial(self._replicas.call_once, self._method, model_id),
             size=self._size,
             max_size=settings.max_request_chars if settings.enabled else -1,
             max_requests=settings.max_requests,
@@ -108,6 +99,7 @@ class GenerationClient(TaskClient):
 
     def __init__(self, replicas: Replicas, *, deadline_s: float) -> None:
         super().__init__(replicas)
+        self._session = GenerationSession(replicas)
         self._deadline_s = deadline_s
 
     async def stream(
@@ -118,15 +110,13 @@ class GenerationClient(TaskClient):
         Closing the generator frees the sequences.
         """
         end = time.monotonic() + self._deadline_s
-        async with aclosing(self._replicas.stream("generate", model_id, requests)) as items:
-            while True:
+        with self._session.call(model_id, requests) as call:
+            while not call.finished:
                 try:
                     async with asyncio.timeout(end - time.monotonic()):
-                        deltas = await anext(items, None)
+                        deltas = await call.take()
                 except TimeoutError:
                     raise _deadline_exceeded(self._deadline_s) from None
-                if deltas is None:
-                    return
                 yield deltas
 
 
@@ -147,23 +137,23 @@ class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
         self._fit_deadline_s = fit_deadline_s
 
     async def fit(self, model_id: str, request: FitRequest) -> DetectorInfo:
-        try:
-            async with asyncio.timeout(self._fit_deadline_s):
-                info: DetectorInfo = await self._replicas.call_once("fit", model_id, request)
-                return info
-        except TimeoutError:
-            raise _deadline_exceeded(self._fit_deadline_s) from None
+        async with within(self._fit_deadline_s):
+            info: DetectorInfo = await self._replicas.call_once("fit", model_id, request)
+        return info
 
     async def list_detectors(self, model_id: str) -> list[DetectorInfo]:
-        detectors: list[DetectorInfo] = await self._replicas.call("list_detectors", model_id)
+        async with self._deadline():
+            detectors: list[DetectorInfo] = await self._replicas.call("list_detectors", model_id)
         return detectors
 
     async def get_detector(self, model_id: str, name: str) -> DetectorInfo:
-        info: DetectorInfo = await self._replicas.call("get_detector", model_id, name)
+        async with self._deadline():
+            info: DetectorInfo = await self._replicas.call("get_detector", model_id, name)
         return info
 
     async def delete_detector(self, model_id: str, name: str) -> None:
-        await self._replicas.call_once("delete_detector", model_id, name)
+        async with self._deadline():
+            await self._replicas.call_once("delete_detector", model_id, name)
 
 
 EmbeddingClient = BatchClient[EmbeddingRequest, EmbeddingResult]
@@ -200,6 +190,16 @@ def ocr_size(request: OcrRequest) -> int:
 
 def score_size(request: AnomalyScoreRequest) -> int:
     return sum(map(len, request.table.rows))
+
+
+@asynccontextmanager
+async def within(deadline_s: float) -> AsyncGenerator[None]:
+    """Raises DeadlineExceededError when the block takes longer."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except TimeoutError:
+        raise _deadline_exceeded(deadline_s) from None
 
 
 def _deadline_exceeded(deadline_s: float) -> DeadlineExceededError:

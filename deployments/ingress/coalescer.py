@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from models.errors import ModelError
+from models.errors import ModelError, ReplicaLostError
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
@@ -23,6 +23,8 @@ Call = Callable[[list[RequestT]], Awaitable[list[ResultT | ModelError]]]
 class Coalescer(Generic[RequestT, ResultT]):
     """The requests of one ingress replica for one model. Event loop only.
 
+    `call` is for one request and may be repeated when the replica dies; `shared_call` is for
+    several, and is not: each of them is called again by itself.
     `size` measures a request in the unit of `max_size`.
     """
 
@@ -30,12 +32,14 @@ class Coalescer(Generic[RequestT, ResultT]):
         self,
         call: Call[RequestT, ResultT],
         *,
+        shared_call: Call[RequestT, ResultT],
         size: Callable[[RequestT], int],
         max_size: int,
         max_requests: int,
         max_in_flight: int,
     ) -> None:
         self._call = call
+        self._shared_call = shared_call
         self._size = size
         self._max_size = max_size
         self._max_requests = max_requests
@@ -79,7 +83,7 @@ class Coalescer(Generic[RequestT, ResultT]):
     async def _answer(self, group: list[tuple[RequestT, asyncio.Future[ResultT]]]) -> None:
         futures = [future for _, future in group]
         try:
-            results = await self._call([request for request, _ in group])
+            results = await self._results([request for request, _ in group])
         except ModelError as error:
             results = [error] * len(futures)
         except BaseException as error:
@@ -87,6 +91,21 @@ class Coalescer(Generic[RequestT, ResultT]):
             raise
         for future, result in zip(futures, results, strict=True):
             _settle(future, result)
+
+    async def _results(self, requests: list[RequestT]) -> list[ResultT | ModelError]:
+        """One of the requests may have killed the replica: they then go on one by one."""
+        if len(requests) == 1:
+            return await self._call(requests)
+        try:
+            return await self._shared_call(requests)
+        except ReplicaLostError:
+            return list(await asyncio.gather(*map(self._alone, requests)))
+
+    async def _alone(self, request: RequestT) -> ResultT | ModelError:
+        try:
+            return (await self._call([request]))[0]
+        except ModelError as error:
+            return error
 
 
 def _settle(future: asyncio.Future[ResultT], result: ResultT | ModelError) -> None:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 from deployments.ingress.coalescer import Coalescer
-from models.errors import InvalidInputError, ModelError, OverloadedError
+from models.errors import InvalidInputError, ModelError, OverloadedError, ReplicaLostError
 
 
 class Replica:
@@ -41,7 +41,7 @@ def replica() -> Replica:
 
 def coalescer(replica: Replica, **options: int) -> Coalescer[str, str]:
     limits = {"max_size": 10, "max_requests": 100, "max_in_flight": 1} | options
-    return Coalescer(replica, size=len, **limits)
+    return Coalescer(replica, shared_call=replica, size=len, **limits)
 
 
 async def settle() -> None:
@@ -173,7 +173,7 @@ async def test_a_shared_call_does_not_run_in_the_context_of_one_request(replica:
         return await replica(requests)
 
     shared: Coalescer[str, str] = Coalescer(
-        call, size=len, max_size=10, max_requests=100, max_in_flight=1
+        call, shared_call=call, size=len, max_size=10, max_requests=100, max_in_flight=1
     )
 
     async def client(text: str) -> str:
@@ -187,3 +187,23 @@ async def test_a_shared_call_does_not_run_in_the_context_of_one_request(replica:
     replica.gates[1].set_result(None)
     assert await asyncio.gather(*tasks) == ["A", "B"]
     assert seen == ["none", "none"]
+
+
+async def test_one_request_that_kills_replicas_fails_alone() -> None:
+    lost: list[list[str]] = []
+
+    async def call(requests: list[str]) -> list[str | ModelError]:
+        await asyncio.sleep(0)
+        if "killer" in requests:
+            lost.append(requests)
+            raise ReplicaLostError("died")
+        return [text.upper() for text in requests]
+
+    shared: Coalescer[str, str] = Coalescer(
+        call, shared_call=call, size=len, max_size=10, max_requests=100, max_in_flight=1
+    )
+    texts = ("first", "a", "killer", "b")
+    answers = await asyncio.gather(*map(shared.submit, texts), return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == ["FIRST", "A", "B"]
+    assert isinstance(answers[2], ReplicaLostError)
+    assert lost == [["a", "killer", "b"], ["killer"]]

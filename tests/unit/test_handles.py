@@ -146,13 +146,14 @@ async def test_a_bug_of_a_replica_stays_what_it_is() -> None:
         await task.call("embed")
 
 
-async def test_a_stream_begins_again_only_before_its_first_item() -> None:
+async def test_a_stream_begins_again_only_while_nothing_of_it_was_seen() -> None:
     task, handle = task_handle(([], died()), (["a", "b"], None))
-    assert [item async for item in task.stream("embed")] == ["a", "b"]
+    items = task.stream("embed", begun=lambda: False)
+    assert [item async for item in items] == ["a", "b"]
     assert all(response.cancelled for response in handle.responses)
 
     task, handle = task_handle((["a"], died()), (["never"], None))
-    items = task.stream("embed")
+    items = task.stream("embed", begun=lambda: True)
     assert await anext(items) == "a"
     with pytest.raises(ReplicaLostError):
         await anext(items)
@@ -161,7 +162,7 @@ async def test_a_stream_begins_again_only_before_its_first_item() -> None:
 
 async def test_leaving_a_stream_cancels_the_call() -> None:
     task, handle = task_handle((["a", "b"], None))
-    items = task.stream("embed")
+    items = task.stream("embed", begun=lambda: True)
     assert await anext(items) == "a"
     assert not handle.responses[0].cancelled
     await items.aclose()

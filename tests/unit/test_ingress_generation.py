@@ -14,6 +14,7 @@ from models.errors import EngineDeadError, InputTooLongError
 from models.types import (
     ChatPrompt,
     ChoiceDelta,
+    Delivery,
     GenerationRequest,
     Message,
     TextDelta,
@@ -30,11 +31,15 @@ LOGPROB = TokenLogprob("He", b"He", -0.5, (TokenLogprob("Hi", b"Hi", -1.5),))
 def script(*items: Any) -> FakeReplicas:
     """A replica whose `generate` yields the items; an exception is raised in its turn."""
 
-    async def generate(model_id: str, requests: list[GenerationRequest]) -> AsyncGenerator[Any]:
+    async def generate(
+        session_id: str, call_id: str, model_id: str, requests: list[GenerationRequest]
+    ) -> AsyncGenerator[list[Delivery]]:
+        yield []
         for item in items:
             if isinstance(item, Exception):
                 raise item
-            yield [ChoiceDelta(index, delta) for index, delta in item]
+            deltas = tuple(ChoiceDelta(index, delta) for index, delta in item)
+            yield [Delivery(call_id, deltas)]
 
     return FakeReplicas(streams={"generate": generate})
 
@@ -62,7 +67,7 @@ def events_of(response: Any) -> list[str]:
 
 
 def sent_to(replicas: FakeReplicas) -> list[GenerationRequest]:
-    ((method, (model_id, requests)),) = replicas.calls
+    ((method, (_session, _call, model_id, requests)),) = replicas.calls
     assert (method, model_id) == ("generate", "chat-model")
     return list(requests)
 
@@ -192,7 +197,9 @@ def test_completion() -> None:
 
 
 def test_completion_prompts() -> None:
-    replicas = script([(index, TextDelta(str(index))) for index in range(4)])
+    replicas = script(
+        [(i, TextDelta(str(i), finish_reason="stop", usage=Usage(1, 1))) for i in range(4)]
+    )
     body = COMPLETION | {"prompt": ["a", "b"], "n": 2, "max_tokens": 3}
     completion = Completion.model_validate(
         post(replicas, "/v1/completions", body).json(), strict=True
@@ -260,19 +267,3 @@ def test_completion_stream() -> None:
         None,
         "stop",
     ]
-
-
-def test_the_replicas_stream_is_closed_when_the_answer_is_complete() -> None:
-    closed = []
-
-    async def generate(model_id: str, requests: list[GenerationRequest]) -> AsyncGenerator[Any]:
-        try:
-            for item in HELLO:
-                yield [ChoiceDelta(index, delta) for index, delta in item]
-        finally:
-            closed.append(True)
-
-    replicas = FakeReplicas(streams={"generate": generate})
-    post(replicas, "/v1/chat/completions", CHAT)
-    post(replicas, "/v1/chat/completions", CHAT | {"stream": True})
-    assert closed == [True, True]

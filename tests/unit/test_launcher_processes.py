@@ -133,6 +133,7 @@ def in_terminal(command: list[str], folder: Path, keys: bytes) -> tuple[int, str
     """Run in a terminal, type `keys` once it says ready; exit status (or -signal), output."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests are a background job
         os.chdir(folder)
         os.execvp(command[0], command)  # noqa: S606
     output = b""

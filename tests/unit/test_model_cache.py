@@ -132,3 +132,15 @@ async def test_close_frees_every_model_once(loader: Loader) -> None:
     models.close()
     models.close()
     assert model.closed == 1
+
+
+async def test_whatever_a_library_raises_is_a_remembered_load_error(loader: Loader) -> None:
+    loader.error = RuntimeError("secret /path")  # type: ignore[assignment]
+    models = cache(loader)
+    for _ in range(2):
+        with pytest.raises(ModelLoadError) as caught:
+            await models.get("a")
+        assert "secret" not in caught.value.message
+    assert loader.loads == 1
+    [status] = models.status()
+    assert status.state == "failed"
