@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.catalog import SHIPPED_CATALOG, Catalog, ModelSpec, Task, load_catalog
 from config.paths import default_data_dir, default_weights_dir
@@ -73,7 +73,9 @@ class LimitSettings(_Settings):
     max_upload_bytes: Bytes = 32 << 20
     """Body limit of the routes that carry images (base64 counts as sent)."""
     max_inputs: Count = 2048
-    """Texts per embedding request, prompts per completion request."""
+    """Texts per embedding request."""
+    max_completions: Count = 128
+    """Prompts of a completion request times `n`."""
     max_input_chars: Count = 1_000_000
     """Characters of one text, prompt or document."""
     max_total_chars: Count = 4_000_000
@@ -92,12 +94,19 @@ class DeadlineSettings(_Settings):
 
     load_s: Seconds = 120
     """Waiting for a model to load: 503 with Retry-After; the load goes on."""
-    batch_s: Seconds = 120
+    batch_s: Seconds = 240
     """Embedding, rerank, classification, OCR and scoring requests: 504."""
     generation_s: Seconds = 600
     """A whole chat or completion: 504, or an error event once the stream has begun."""
     fit_s: Seconds = 1800
     """Fitting a detector."""
+
+    @model_validator(mode="after")
+    def _loading_is_told_from_slowness(self) -> DeadlineSettings:
+        """Else a slow load is answered 504, and clients are told not to try again."""
+        if self.load_s >= min(self.batch_s, self.generation_s):
+            raise ValueError("load_s must be shorter than batch_s and generation_s")
+        return self
 
 
 class CoalescingSettings(_Settings):

@@ -14,7 +14,6 @@ from deployments.delta_streams import DeltaStreams
 from deployments.engines import generator
 from deployments.replica import ModelReplica
 from models.base import Generator
-from models.errors import EngineDeadError
 from models.types import Delivery, GenerationRequest
 
 SEED_RANGE = 2**32
@@ -87,12 +86,6 @@ class Generation(ModelReplica[Generator]):
         running = self._running.pop(call_id, None)
         if running is not None:
             running.adding.add_done_callback(running.cancel)
-
-    async def check_health(self) -> None:
-        """Serve replaces the replica when an engine thread has ended."""
-        for model_id, engine in self._models.loaded().items():
-            if not engine.alive:
-                raise EngineDeadError(f"The engine of '{model_id}' has stopped.")
 
 
 def _choices(request: GenerationRequest) -> list[GenerationRequest]:

@@ -15,7 +15,7 @@ from config.settings import AppConfig
 from deployments.engines import Resources, threads_of
 from deployments.model_cache import ModelCache
 from models.base import BatchModel, Model
-from models.errors import ModelError
+from models.errors import EngineDeadError, ModelError
 from models.types import ReplicaStatus
 
 M = TypeVar("M", bound=Model)
@@ -46,6 +46,12 @@ class ModelReplica(Generic[M]):
         """What GET /ready and GET /v1/models show of this replica."""
         replica_id = serve.get_replica_context().replica_id.unique_id
         return ReplicaStatus(self.task, replica_id, os.getpid(), self._models.status())
+
+    async def check_health(self) -> None:
+        """Serve replaces the replica when the thread of an engine has ended."""
+        for model_id, model in self._models.loaded().items():
+            if not model.alive:
+                raise EngineDeadError(f"The engine of '{model_id}' has stopped.")
 
     def shutdown(self) -> None:
         """Free every model; Serve calls `__del__` when the replica stops."""

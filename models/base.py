@@ -2,7 +2,7 @@
 
 Models are synchronous and know no event loop. `memory_bytes` is what the weights and fixed buffers
 hold; `close` frees them and may be called twice. Real models and their weightless twins in
-`models/toy.py` satisfy the same Protocols and run through the same contract tests.
+`models/toy/` satisfy the same Protocols and run through the same contract tests.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Model(Protocol):
     @property
     def memory_bytes(self) -> int: ...
 
+    @property
+    def alive(self) -> bool:
+        """False once the engine's thread has ended, for whatever reason."""
+
     def close(self) -> None: ...
 
 
@@ -62,10 +66,6 @@ class Generator(Model, Protocol):
 
     def cancel(self, request_id: str) -> None:
         """Forget a request within one step; unknown ids are ignored. Thread-safe."""
-
-    @property
-    def alive(self) -> bool:
-        """False once the engine thread has ended, for whatever reason."""
 
 
 class BatchModel(Model, Protocol[RequestT, ResultT]):

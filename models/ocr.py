@@ -72,6 +72,10 @@ class RapidOcrRecognizer:
         weights = Path(rapidocr.__file__).parent / "models"
         return sum(file.stat().st_size for file in weights.glob("*.onnx"))
 
+    @property
+    def alive(self) -> bool:
+        return self._batches.alive
+
     def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
         return self._batches.submit(requests)
 

@@ -37,6 +37,10 @@ class PageBatches:
         pages.add_done_callback(lambda done: _pass_on(done, answer, counts))
         return answer
 
+    @property
+    def alive(self) -> bool:
+        return self._batcher.alive
+
     def close(self) -> None:
         self._batcher.close()
 

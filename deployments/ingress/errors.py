@@ -111,7 +111,8 @@ def explain_validation(error: ValidationError) -> tuple[str | None, str]:
         return None, f"The body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
     path = [str(part) for part in first["loc"] if _names_a_field(part)]
     param = ".".join(path) or None
-    return param, f"{first['msg']} ({param})" if param else first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
+    return param, f"{message} ({param})" if param else message
 
 
 def _names_a_field(part: int | str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,7 +11,17 @@ from models.types import SamplingParams
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 HARD_LIST_LIMIT = 250_000
-"""No list of a request may be longer, whatever the settings say: validation stops there."""
+"""No list of a request may be longer, whatever the settings say.
+
+Every list of a request must also have `fail_fast`: pydantic collects all errors otherwise, of which
+a small body can have millions.
+"""
+HARD_COLUMN_LIMIT = 65_536
+_SOME = Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], _SOME]
+Texts = Annotated[list[str], _SOME]
+TokenLists = Annotated[list[TokenIds], _SOME]
 
 
 class Body(BaseModel):
@@ -55,7 +65,7 @@ class StreamOptions(Body):
 
 
 class SamplingBody(Body):
-    """The sampling fields that chat and completions have in common."""
+    """The sampling fields that chat and completions have in common; null means the default."""
 
     model: ModelName
     n: Annotated[int, Field(ge=1, le=128)] = 1
@@ -71,7 +81,10 @@ class SamplingBody(Body):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: (
         Annotated[str, Field(min_length=1, max_length=256)]
-        | Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=256)]],
+            Field(max_length=64, fail_fast=True),
+        ]
         | None
     ) = None
     logit_bias: (
@@ -81,6 +94,13 @@ class SamplingBody(Body):
     ignore_eos: bool = False
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
 
     @model_validator(mode="after")
     def _tokens_are_consistent(self) -> SamplingBody:

@@ -63,6 +63,11 @@ class Detectors:
     def memory_bytes(self) -> int:
         return self._cache.size_bytes
 
+    @property
+    def alive(self) -> bool:
+        """Always: it has no thread of its own."""
+        return True
+
     def close(self) -> None:
         self._threads.shutdown()
         self._cache.clear()

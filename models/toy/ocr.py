@@ -28,6 +28,10 @@ class ToyTextRecognizer:
     def memory_bytes(self) -> int:
         return 0
 
+    @property
+    def alive(self) -> bool:
+        return self._batches.alive
+
     def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
         return self._batches.submit(requests)
 

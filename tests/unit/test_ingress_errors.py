@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 from starlette.testclient import TestClient
 
 from config.settings import AppConfig, DeadlineSettings, LimitSettings
 from deployments.ingress.app import all_endpoints
 from deployments.ingress.errors import ANSWERS, describe
+from deployments.ingress.routes.chat import ChatBody
 from models import errors
 from models.errors import (
     InputTooLongError,
@@ -165,7 +167,7 @@ def test_our_deadline_is_a_504_that_must_not_be_retried() -> None:
     async def embed(model_id: str, requests: list[Any]) -> Any:
         await asyncio.Event().wait()
 
-    config = AppConfig(deadlines=DeadlineSettings(batch_s=0.05))
+    config = AppConfig(deadlines=DeadlineSettings(load_s=0.01, batch_s=0.05))
     client = make_client({"embedding": FakeReplicas({"embed": embed})}, config=config)
     response = client.post("/v1/embeddings", json=EMBED)
     assert_error(response, 504, "deadline_exceeded")
@@ -250,3 +252,37 @@ def test_every_answer_has_a_request_id() -> None:
     client = make_client()
     ids = {client.get("/health").headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
+
+
+def _many(value: object) -> object:
+    return [[value] * 50] * 100
+
+
+@pytest.mark.parametrize("endpoint", WITH_BODY, ids=lambda e: e.path)
+@pytest.mark.parametrize("value", [[[]], [{}] * 5000, _many([]), _many(-1)], ids=lambda _: "")
+def test_a_bad_body_has_few_errors_however_large_it_is(endpoint: Any, value: object) -> None:
+    """pydantic would collect millions of them, in seconds and gigabytes."""
+    for field in endpoint.body.model_fields:
+        content = json.dumps({field: value})
+        assert error_count(endpoint.body, content) < 100
+
+
+def error_count(schema: type[BaseModel], content: str) -> int:
+    try:
+        schema.model_validate_json(content)
+    except ValidationError as error:
+        return error.error_count()
+    return 0
+
+
+def test_null_means_the_default() -> None:
+    body = {"model": "chat-model", "messages": [{"role": "user", "content": "x"}]}
+    nulls = dict.fromkeys(("n", "top_k", "min_p", "min_tokens", "ignore_eos", "seed", "stop"))
+    with_nulls = ChatBody.model_validate_json(json.dumps(body | nulls))
+    assert with_nulls == ChatBody.model_validate_json(json.dumps(body))
+
+
+def test_more_completions_than_an_engine_queues_are_refused_by_name() -> None:
+    body = {"model": "chat-model", "prompt": ["x"] * 65, "n": 2}
+    error = assert_error(make_client().post("/v1/completions", json=body), 400)
+    assert error["param"] == "prompt"

@@ -84,7 +84,9 @@ def test_bad_embedding_inputs(wire: Any) -> None:
 
 
 def test_limits_name_the_field_and_the_limit() -> None:
-    limits = LimitSettings(max_inputs=2, max_documents=2, max_input_chars=10, max_total_chars=15)
+    limits = LimitSettings(
+        max_inputs=2, max_documents=2, max_input_chars=10, max_total_chars=15, max_completions=2
+    )
     client = make_client(config=AppConfig(limits=limits))
     rerank = {"model": "rerank-model", "query": "q", "documents": ["d"] * 3}
     for path, body, param, limit in (

@@ -57,3 +57,8 @@ def test_directories_come_from_the_environment(
     monkeypatch.delenv("INFERENCE_WEIGHTS_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert AppConfig().weights_dir.is_relative_to(tmp_path / "cache")
+
+
+def test_a_load_must_give_up_before_the_requests_that_wait_for_it() -> None:
+    with pytest.raises(ValidationError, match="load_s"):
+        AppConfig.model_validate({"deadlines": {"load_s": 240}})

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
-from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, Reply
+from deployments.ingress.schemas import HARD_COLUMN_LIMIT, HARD_LIST_LIMIT, Body, Reply
 from deployments.ingress.server import Endpoint, Server, check_count
 from models.errors import InvalidInputError
 from models.types import (
@@ -24,9 +24,12 @@ from models.types import (
 DetectorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]{0,63}$")]
 BackendName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
 Cell = float | int | bool | str | None
-Rows = Annotated[
-    list[list[Cell]] | list[dict[str, Cell]], Field(min_length=1, max_length=HARD_LIST_LIMIT)
-]
+Row = Annotated[list[Cell], Field(max_length=HARD_COLUMN_LIMIT, fail_fast=True)]
+NamedRow = Annotated[dict[str, Cell], Field(max_length=HARD_COLUMN_LIMIT)]
+Rows = (
+    Annotated[list[Row], Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)]
+    | Annotated[list[NamedRow], Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)]
+)
 Encoding = Literal["numeric", "hash", "label", "onehot", "binary", "frequency"]
 
 

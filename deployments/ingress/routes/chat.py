@@ -25,6 +25,7 @@ from models.errors import InvalidInputError
 from models.types import ChatPrompt, ChoiceDelta, GenerationRequest, Message, TokenLogprob, Usage
 
 MAX_PARTS = 1024
+Objects = Annotated[list[dict[str, Any]], Field(max_length=1024, fail_fast=True)]
 
 
 class ContentPart(Body):
@@ -34,11 +35,14 @@ class ContentPart(Body):
     text: str | None = None
 
 
+ContentParts = Annotated[list[ContentPart], Field(max_length=MAX_PARTS, fail_fast=True)]
+
+
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[ContentPart], Field(max_length=MAX_PARTS)] | None = None
+    content: str | ContentParts | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Objects | None = None
 
 
 class ResponseFormat(Body):
@@ -48,15 +52,15 @@ class ResponseFormat(Body):
 class ChatBody(SamplingBody):
     """OpenAI's request; docs/api.md lists how each field is treated."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[dict[str, Any]] | None = None
-    functions: list[dict[str, Any]] | None = None
+    tools: Objects | None = None
+    functions: Objects | None = None
     tool_choice: str | dict[str, Any] | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Field(max_length=16, fail_fast=True)] | None = None
     audio: dict[str, Any] | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -13,11 +13,13 @@ from starlette.responses import Response
 
 from deployments.ingress.generations import Completed, collect, usage_of
 from deployments.ingress.schemas import (
-    HARD_LIST_LIMIT,
     CompletionUsage,
     FinishReason,
     Reply,
     SamplingBody,
+    Texts,
+    TokenIds,
+    TokenLists,
 )
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.sse import event_stream
@@ -31,17 +33,12 @@ from models.types import (
     TokenPrompt,
 )
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
-PromptLists = Annotated[list[TokenIds], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
-
 
 class CompletionBody(SamplingBody):
     """OpenAI's legacy request; docs/api.md lists how each field is treated."""
 
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = 16
-    prompt: str | Texts | TokenIds | PromptLists
+    prompt: str | Texts | TokenIds | TokenLists
     echo: bool | None = False
     suffix: str | None = None
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -99,8 +96,10 @@ def _generation_requests(server: Server, body: CompletionBody) -> list[Generatio
     limits = server.config.limits
     _refuse_unsupported(body)
     prompts = _prompts(body.prompt)
-    check_count("prompt", len(prompts), limits.max_inputs)
     check_count("n", body.n, limits.max_choices)
+    if len(prompts) * body.n > limits.max_completions:
+        message = f"{len(prompts)} prompts with {body.n} choices each are too many; "
+        raise InvalidInputError(message + f"the limit is {limits.max_completions}.", "prompt")
     check_texts(server, "prompt", [_content(prompt) for prompt in prompts])
     if any(not _content(prompt) for prompt in prompts):
         raise InvalidInputError("A prompt must not be empty.", "prompt")

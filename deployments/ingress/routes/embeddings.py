@@ -10,15 +10,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, ModelName, Reply
+from deployments.ingress.schemas import Body, ModelName, Reply, Texts, TokenIds, TokenLists
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from models.errors import InvalidInputError
 from models.types import EmbeddingRequest, EmbeddingResult
-
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
-TokenLists = Annotated[list[TokenIds], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
 
 
 class EmbeddingsBody(Body):

@@ -32,13 +32,16 @@ class DocumentBody(Body):
         return url.url if isinstance(url, ImageUrl) else url or ""
 
 
+Images = Annotated[list[str], Field(min_length=1, max_length=10_000, fail_fast=True)]
+
+
 class OcrBody(Body):
     """One `document` (Mistral), or a list of base64 `images` (the predecessor)."""
 
     model: ModelName | None = None
     document: DocumentBody | None = None
-    images: Annotated[list[str], Field(min_length=1, max_length=10_000)] | None = None
-    languages: Annotated[list[str], Field(max_length=64)] | None = None
+    images: Images | None = None
+    languages: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
     return_boxes: bool = False
 
     @model_validator(mode="after")

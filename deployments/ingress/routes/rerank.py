@@ -26,7 +26,10 @@ class RerankBody(Body):
 
     model: ModelName
     query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[list[str | DocumentBody], Field(min_length=1, max_length=HARD_LIST_LIMIT)]
+    documents: Annotated[
+        list[str | DocumentBody],
+        Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True),
+    ]
     top_n: Annotated[int, Field(ge=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
