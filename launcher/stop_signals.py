@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-FIRST = b"\nStopping. Once more ends at once, without waiting for requests.\n"
+FIRST = b"\nStopping. Once more ends at once.\n"
 
 
 class StopSignals:

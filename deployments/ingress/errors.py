@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -164,6 +165,8 @@ class ErrorBoundary:
         scope["app"] = self
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            logger.info("The client left before its request was complete.")
         except Exception as error:
             if started:
                 raise

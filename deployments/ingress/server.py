@@ -69,6 +69,12 @@ def check_count(param: str, count: int, limit: int) -> None:
         raise InvalidInputError(f"'{param}' has {count} items; the limit is {limit}.", param)
 
 
+def check_choices(n: int, limit: int) -> None:
+    """Raises InvalidInputError when a prompt is to have too many choices."""
+    if n > limit:
+        raise InvalidInputError(f"'n' is {n}; the limit is {limit}.", "n")
+
+
 def check_texts(server: Server, param: str, texts: Sequence[str | Sequence[int]]) -> None:
     """Raises InvalidInputError when one text, or all of them together, are too long."""
     limits = server.config.limits

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from config.settings import AppConfig, DeadlineSettings, LimitSettings
-from deployments.ingress.app import all_endpoints
+from deployments.ingress.app import all_endpoints, make_app
 from deployments.ingress.errors import ANSWERS, describe
 from deployments.ingress.routes.chat import ChatBody
 from models import errors
@@ -25,7 +26,7 @@ from models.errors import (
     ReplicaLostError,
     StorageError,
 )
-from tests.fakes import FakeReplicas, make_client
+from tests.fakes import FakeReplicas, make_client, make_server
 
 ENDPOINTS = all_endpoints()
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
@@ -286,3 +287,27 @@ def test_more_completions_than_an_engine_queues_are_refused_by_name() -> None:
     body = {"model": "chat-model", "prompt": ["x"] * 65, "n": 2}
     error = assert_error(make_client().post("/v1/completions", json=body), 400)
     assert error["param"] == "prompt"
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"500")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/embeddings", "root_path": "",
+        "query_string": b"", "headers": headers,
+    }  # fmt: skip
+    await make_app(make_server())(scope, receive, send)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_fields_to_rank_by_are_refused_by_name() -> None:
+    body = {"model": "rerank-model", "query": "q", "documents": ["d"], "rank_fields": ["title"]}
+    error = assert_error(make_client().post("/v1/rerank", json=body), 400)
+    assert error["param"] == "rank_fields"

@@ -117,7 +117,7 @@ def test_the_first_signal_asks(number: signal.Signals) -> None:
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output) == (0, "stopping\n")
-    assert errors == "\nStopping. Once more ends at once, without waiting for requests.\n"
+    assert errors == "\nStopping. Once more ends at once.\n"
 
 
 def test_the_second_signal_ends_at_once() -> None:

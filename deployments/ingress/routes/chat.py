@@ -19,7 +19,7 @@ from deployments.ingress.schemas import (
     Reply,
     SamplingBody,
 )
-from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from deployments.ingress.server import Endpoint, Server, check_choices, check_count, check_texts
 from deployments.ingress.sse import event_stream
 from models.errors import InvalidInputError
 from models.types import ChatPrompt, ChoiceDelta, GenerationRequest, Message, TokenLogprob, Usage
@@ -165,7 +165,7 @@ def _generation_request(server: Server, body: ChatBody) -> GenerationRequest:
     limits = server.config.limits
     _refuse_unsupported(body)
     check_count("messages", len(body.messages), limits.max_messages)
-    check_count("n", body.n, limits.max_choices)
+    check_choices(body.n, limits.max_choices)
     messages = tuple(_message(message, index) for index, message in enumerate(body.messages))
     check_texts(server, "messages", [message.content for message in messages])
     logprobs = (body.top_logprobs or 0) if body.logprobs else None

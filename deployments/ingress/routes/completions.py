@@ -21,7 +21,7 @@ from deployments.ingress.schemas import (
     TokenIds,
     TokenLists,
 )
-from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from deployments.ingress.server import Endpoint, Server, check_choices, check_texts
 from deployments.ingress.sse import event_stream
 from models.errors import InvalidInputError
 from models.types import (
@@ -96,7 +96,7 @@ def _generation_requests(server: Server, body: CompletionBody) -> list[Generatio
     limits = server.config.limits
     _refuse_unsupported(body)
     prompts = _prompts(body.prompt)
-    check_count("n", body.n, limits.max_choices)
+    check_choices(body.n, limits.max_choices)
     if len(prompts) * body.n > limits.max_completions:
         message = f"{len(prompts)} prompts with {body.n} choices each are too many; "
         raise InvalidInputError(message + f"the limit is {limits.max_completions}.", "prompt")

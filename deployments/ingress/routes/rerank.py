@@ -33,6 +33,7 @@ class RerankBody(Body):
     top_n: Annotated[int, Field(ge=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
+    rank_fields: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
     max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
     raw_scores: bool = False
     truncate: bool = True
@@ -80,6 +81,8 @@ class Reranked(Reply):
 async def rerank(server: Server, request: Request, body: RerankBody) -> Reranked:
     """Order documents by their relevance to a query."""
     spec = server.model(body.model, "rerank")
+    if body.rank_fields not in (None, ["text"]):
+        raise InvalidInputError("Only the field 'text' of a document is ranked.", "rank_fields")
     documents = tuple(d if isinstance(d, str) else d.text for d in body.documents)
     check_count("documents", len(documents), server.config.limits.max_documents)
     check_texts(server, "documents", documents)
