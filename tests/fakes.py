@@ -10,16 +10,7 @@ from starlette.testclient import TestClient
 from config.catalog import BuiltinSource, Catalog, ModelSpec, Task
 from config.settings import AppConfig
 from deployments.ingress.app import make_app
-from deployments.ingress.clients import (
-    AnomalyClient,
-    BatchClient,
-    Clients,
-    GenerationClient,
-    TaskClient,
-    embedding_size,
-    ocr_size,
-    rerank_size,
-)
+from deployments.ingress.clients import Clients, make_clients
 from deployments.ingress.server import DeploymentState, Server
 from models.types import ReplicaStatus
 
@@ -93,17 +84,7 @@ def make_server(
     config = config or AppConfig()
     replicas = replicas or {}
     of = {task: replicas.get(task, FakeReplicas()) for task in Clients.__slots__}
-    deadline_s = config.deadlines.batch_s
-    shared: Any = {"settings": config.coalescing, "deadline_s": deadline_s}
-    clients = Clients(
-        generation=GenerationClient(of["generation"], deadline_s=config.deadlines.generation_s),
-        embedding=BatchClient(of["embedding"], "embed", size=embedding_size, **shared),
-        rerank=BatchClient(of["rerank"], "rank", size=rerank_size, **shared),
-        classification=TaskClient(of["classification"]),
-        ocr=BatchClient(of["ocr"], "recognize", size=ocr_size, **shared),
-        anomaly=AnomalyClient(of["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
-    )
-    return Server(config, CATALOG, clients, cluster or FakeCluster())
+    return Server(config, CATALOG, make_clients(config, of), cluster or FakeCluster())
 
 
 def make_client(replicas: dict[str, FakeReplicas] | None = None, **options: Any) -> TestClient:

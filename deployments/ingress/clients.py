@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypedDict, TypeVar
 
-from config.settings import CoalescingSettings
+from config.settings import AppConfig, CoalescingSettings
 from deployments.ingress.coalescer import Coalescer
 from deployments.ingress.generation_session import GenerationSession
 from deployments.ingress.replicas import Replicas
@@ -174,6 +174,26 @@ class Clients:
 
     def by_task(self) -> dict[str, TaskClient]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+class _BatchSettings(TypedDict):
+    settings: CoalescingSettings
+    deadline_s: float
+
+
+def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients:
+    """A client per task with the configured coalescing and deadlines."""
+    shared = _BatchSettings(settings=config.coalescing, deadline_s=config.deadlines.batch_s)
+    return Clients(
+        generation=GenerationClient(
+            replicas["generation"], deadline_s=config.deadlines.generation_s
+        ),
+        embedding=BatchClient(replicas["embedding"], "embed", size=embedding_size, **shared),
+        rerank=BatchClient(replicas["rerank"], "rank", size=rerank_size, **shared),
+        classification=TaskClient(replicas["classification"]),
+        ocr=BatchClient(replicas["ocr"], "recognize", size=ocr_size, **shared),
+        anomaly=AnomalyClient(replicas["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
+    )
 
 
 def embedding_size(request: EmbeddingRequest) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypedDict
+from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -11,19 +11,10 @@ from ray.serve.schema import ApplicationStatusOverview
 from starlette.types import ASGIApp
 
 from config.catalog import Catalog
-from config.settings import AppConfig, CoalescingSettings
+from config.settings import AppConfig
 from deployments.handles import TaskHandle
 from deployments.ingress.app import make_app
-from deployments.ingress.clients import (
-    AnomalyClient,
-    BatchClient,
-    Clients,
-    GenerationClient,
-    TaskClient,
-    embedding_size,
-    ocr_size,
-    rerank_size,
-)
+from deployments.ingress.clients import make_clients
 from deployments.ingress.server import DeploymentState, Server
 
 
@@ -41,26 +32,6 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.asgi_app()
-
-
-def make_clients(config: AppConfig, replicas: dict[str, TaskHandle]) -> Clients:
-    """A client per task with the configured coalescing and deadlines."""
-    shared = BatchSettings(settings=config.coalescing, deadline_s=config.deadlines.batch_s)
-    return Clients(
-        generation=GenerationClient(
-            replicas["generation"], deadline_s=config.deadlines.generation_s
-        ),
-        embedding=BatchClient(replicas["embedding"], "embed", size=embedding_size, **shared),
-        rerank=BatchClient(replicas["rerank"], "rank", size=rerank_size, **shared),
-        classification=TaskClient(replicas["classification"]),
-        ocr=BatchClient(replicas["ocr"], "recognize", size=ocr_size, **shared),
-        anomaly=AnomalyClient(replicas["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
-    )
-
-
-class BatchSettings(TypedDict):
-    settings: CoalescingSettings
-    deadline_s: float
 
 
 class ServeCluster:
