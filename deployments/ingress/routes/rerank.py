@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from starlette.requests import Request
+from starlette.responses import Response
 
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, ModelName, Reply
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
@@ -78,7 +79,7 @@ class Reranked(Reply):
     meta: RerankMeta
 
 
-async def rerank(server: Server, request: Request, body: RerankBody) -> Reranked:
+async def rerank(server: Server, request: Request, body: RerankBody) -> Response:
     """Order documents by their relevance to a query."""
     spec = server.model(body.model, "rerank")
     if body.rank_fields not in (None, ["text"]):
@@ -93,7 +94,7 @@ async def rerank(server: Server, request: Request, body: RerankBody) -> Reranked
     result = await server.clients.rerank.submit(spec.id, job)
     version = "2" if request.url.path.startswith("/v2") else "1"
     tokens = result.usage.prompt_tokens
-    return Reranked(
+    reply = Reranked(
         id=uuid.uuid4().hex,
         model=spec.id,
         results=_results(result, documents, body),
@@ -102,6 +103,8 @@ async def rerank(server: Server, request: Request, body: RerankBody) -> Reranked
             api_version=ApiVersion(version=version), billed_units=BilledUnits(search_units=1)
         ),
     )
+    # Without `document` where it was not asked for, as in the answers of Cohere and Jina.
+    return Response(reply.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 def _results(
