@@ -231,3 +231,38 @@ def test_bad_bodies_through_the_real_edge(server: RunningServer) -> None:
     reply = server.client.get("/v1/embeddings", headers={"x-request-id": "mine-1"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (405, "method_not_allowed")
     assert reply.headers["x-request-id"] == "mine-1"
+
+
+def test_sixteen_streams_at_once_are_each_complete(server: RunningServer) -> None:
+    """Their deltas share a stream inside the server; none may be lost, doubled or mixed up."""
+
+    async def ask(http: httpx.AsyncClient, number: int) -> tuple[str, int]:
+        body = {
+            "model": CHAT_MODEL,
+            "prompt": f"{number}, {number}, {number}, {number}, {number},",
+            "max_tokens": 16,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        events = []
+        async with http.stream("POST", "/v1/completions", json=body) as response:
+            async for line in response.aiter_lines():
+                if line:
+                    events.append(line.removeprefix("data: "))
+        assert events.pop() == "[DONE]"
+        chunks = [json.loads(event) for event in events]
+        usage = chunks.pop()["usage"]
+        text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+        return text, usage["completion_tokens"]
+
+    async def ask_all() -> list[tuple[str, int]]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=300) as http:
+            return await asyncio.gather(*(ask(http, 10 + i) for i in range(16)))
+
+    for i, (text, tokens) in enumerate(asyncio.run(ask_all())):
+        assert tokens == 16
+        assert f" {10 + i}" in text
+        others = {str(10 + k) for k in range(16)} - {str(10 + i)}
+        assert not others & set(text.replace(",", " ").split())
