@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -75,6 +76,13 @@ class Server:
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
+    def names(self) -> set[str]:
+        names = set()
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                names.add(process.name())
+        return names
+
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
@@ -107,7 +115,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Server]]:
     yield started
     for server in servers:
         for process in server.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         server.process.wait()
 
 
@@ -124,7 +133,7 @@ def test_serves_then_ends_with_nothing_left(start: Start, document: dict[str, An
     assert f"http://127.0.0.1:{server.port}" in shown
     assert "embedding       toy-encoder" in shown
     assert f"curl http://127.0.0.1:{server.port}/v1/embeddings" in shown
-    names = {process.name() for process in server.processes()}
+    names = server.names()
     assert {"raylet", "gcs_server"} <= names
     assert ("haproxy" in names) is (sys.platform == "linux")
     assert server.stop(signal.SIGINT) == 0, server.output
@@ -137,7 +146,7 @@ def test_serves_without_haproxy(start: Start, document: dict[str, Any]) -> None:
     server.wait_for("Ctrl-C ends it.")
     answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": ["one", "two"]})
     assert len(answer["data"]) == 2
-    assert "haproxy" not in {process.name() for process in server.processes()}
+    assert "haproxy" not in server.names()
     assert server.stop(signal.SIGTERM) == 0, server.output
     assert server.processes() == []
 
