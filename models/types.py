@@ -14,36 +14,93 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 ScoreNormalization = Literal["standardization", "zscore", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request; `cached_tokens` is the part of the prompt served from KV."""
+    """Token counts of one request.
+
+    `cached_tokens` is the part of the prompt served from KV, `reasoning_tokens` the part of the
+    completion that was reasoning.
+    """
 
     prompt_tokens: int
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 # --- generation -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that an assistant's message made; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message; `role` is system, developer, user, assistant or tool."""
+    """One chat message; `role` is system, developer, user, assistant or tool.
+
+    An assistant's message may have `tool_calls` and `reasoning`; a tool's answer names the call
+    it answers in `tool_call_id`.
+    """
 
     role: str
-    content: str
+    content: str = ""
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is the text of its JSON Schema.
+
+    `strict`: what the model writes as arguments must fit the schema.
+    """
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether tools are called: as the model likes, not at all, or at least one.
+
+    `names` are the tools to choose from; empty: all of them.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+
+
+TemplateOption = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """Messages, rendered by the model's own chat template."""
+    """Messages, rendered by the model's own chat template.
+
+    `options` are further variables of the template, such as `enable_thinking`.
+    `continue_final`: the last message is the beginning of the answer.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    options: tuple[tuple[str, TemplateOption], ...] = ()
+    continue_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +117,34 @@ class TokenPrompt:
     token_ids: tuple[int, ...]
 
 
-Prompt = ChatPrompt | TextPrompt | TokenPrompt
+@dataclass(frozen=True, slots=True)
+class InfillPrompt:
+    """Write what stands between two texts; for models with fill-in-the-middle tokens."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """What the completion must be, whatever the model would rather write.
+
+    `definition` is the text of a JSON Schema (json_schema), a regular expression (regex), a JSON
+    list of texts (choice), and not used for json_object.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice"]
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How tokens are chosen and when generation ends. Defaults are OpenAI's.
 
-    `max_tokens` None: up to the end of the context. `temperature` 0: greedy. `top_k` 0, `top_p` 1,
+    `max_tokens` None: up to the end of the context; 0: nothing, to score an echoed prompt. `temperature` 0: greedy. `top_k` 0, `top_p` 1,
     `min_p` 0, `repetition_penalty` 1: off. `logprobs` None: none; k: the chosen token's log
     probability and the k most likely alternatives. `stop` strings never appear in the output.
     """
@@ -90,21 +167,43 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """`n` completions of one prompt; choice i uses seed + i when a seed is given."""
+    """`n` completions of one prompt; choice i uses seed + i when a seed is given.
+
+    `echo` puts the prompt before the completion, with its log probabilities if those are asked
+    for. `truncation` "auto" drops the oldest messages of a chat that is too long, "disabled"
+    refuses it. `thinking_budget` ends the reasoning after so many tokens.
+    """
 
     prompt: Prompt
     sampling: SamplingParams = SamplingParams()
     n: int = 1
+    output_format: OutputFormat | None = None
+    echo: bool = False
+    truncation: Literal["disabled", "auto"] = "disabled"
+    thinking_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token with its natural-log probability; `top` holds the likeliest alternatives."""
+    """One token with its natural-log probability; `top` holds the likeliest alternatives.
+
+    `logprob` is None for the first token of an echoed prompt, which nothing predicts.
+    """
 
     text: str
     raw: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the tool call `index`: `id` and `name` once, then `arguments` bit by bit."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +214,8 @@ class TextDelta:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +233,25 @@ class Delivery:
     call_id: str
     deltas: tuple[ChoiceDelta, ...]
     error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """Tokens of a prompt. For texts: with the BOS token (`add_special`), with the texts of control
+    tokens read as those tokens (`parse_special`)."""
+
+    prompt: ChatPrompt | TextPrompt
+    add_special: bool = True
+    parse_special: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids, the bytes each stands for, and the context length of the model."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    context_length: int
 
 
 # --- embeddings and reranking ---------------------------------------------------------------

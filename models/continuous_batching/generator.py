@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.chat_template import ChatTemplate, Rendering
+from models.chat.template import ChatTemplate, Rendering
 from models.continuous_batching.decode_loop import EngineStats
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.runner import Vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.base import StepListener
-from models.chat_template import ChatTemplate
+from models.chat.template import ChatTemplate
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator

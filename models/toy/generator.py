@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.base import StepListener
-from models.chat_template import ChatTemplate
+from models.chat.template import ChatTemplate
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_thread import EngineThread

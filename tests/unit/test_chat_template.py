@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.chat_template import MAX_TEMPLATE_SIZE, ChatTemplate, Rendering
+from models.chat.template import MAX_TEMPLATE_SIZE, ChatTemplate, Rendering
 from models.errors import InvalidInputError
 from models.types import Message
 from tests.chat_templates import CHATML, DEEPSEEK, DEVELOPER, GEMMA, LLAMA3, MISTRAL

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import pytest
 
-from models.chat_template import ChatTemplate
+from models.chat.template import ChatTemplate
 from models.errors import InvalidInputError
-from models.template_limits import LimitExceeded
+from models.chat.template_limits import LimitExceeded
 from models.types import Message
 
 MEGABYTE = 2**20

@@ -18,8 +18,8 @@ from typing import Any
 from jinja2 import Template, TemplateError
 
 from models.errors import InvalidInputError
-from models.template_limits import MAX_SIZE, LimitExceeded
-from models.template_sandbox import BoundedEnvironment, TemplateFailure
+from models.chat.template_limits import MAX_SIZE, LimitExceeded
+from models.chat.template_sandbox import BoundedEnvironment, TemplateFailure
 from models.types import Message
 
 MAX_TEMPLATE_SIZE = 256 * 2**10

@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from models.template_limits import (
+from models.chat.template_limits import (
     MAX_ITEMS,
     LimitExceeded,
     bounded,
