@@ -16,6 +16,7 @@ from models.errors import ModelError
 from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,
+    ChatPrompt,
     DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
@@ -26,6 +27,8 @@ from models.types import (
     RerankRequest,
     RerankResult,
     TextDelta,
+    TokenizeRequest,
+    Tokens,
 )
 
 RequestT = TypeVar("RequestT", contravariant=True)
@@ -66,6 +69,18 @@ class Generator(Model, Protocol):
 
     def cancel(self, request_id: str) -> None:
         """Forget a request within one step; unknown ids are ignored. Thread-safe."""
+
+    def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """The tokens of a text or a rendered chat, however many. Thread-safe, as are the next.
+
+        Raises InvalidInputError or EngineDeadError.
+        """
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of token ids; control tokens have none. InvalidInputError for unknown ids."""
+
+    def render(self, prompt: ChatPrompt) -> str:
+        """The text that a chat becomes. InvalidInputError when the model cannot take it."""
 
 
 class BatchModel(Model, Protocol[RequestT, ResultT]):

@@ -34,15 +34,20 @@ class Detokenizer:
         self._emitted = 0
         self._logprobs: deque[tuple[int, int, TokenLogprob]] = deque()
 
-    def push(self, piece: bytes, logprob: TokenLogprob | None = None) -> Emission:
-        """Add one token's bytes; returns what can be sent because of it."""
+    def push(
+        self, piece: bytes, logprob: TokenLogprob | None = None, *, check_stop: bool = True
+    ) -> Emission:
+        """Add one token's bytes; returns what can be sent because of it.
+
+        Without `check_stop` all of it is sent, whatever stop strings it completes or begins.
+        """
         start = self._emitted + len(self._held)
         self._held += self._decoder.decode(piece)
         if logprob is not None:
             incomplete = bool(self._decoder.getstate()[0])
             end = self._emitted + len(self._held) + incomplete
             self._logprobs.append((start, end, logprob))
-        if not self._stop:
+        if not self._stop or not check_stop:
             return self._emit(len(self._held))
         found = [index for text in self._stop if (index := self._held.find(text)) >= 0]
         if found:

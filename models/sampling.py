@@ -53,7 +53,7 @@ def _require(valid: bool, param: str, rule: str) -> None:
 
 def _check_lengths(params: SamplingParams) -> None:
     limit = params.max_tokens
-    _require(limit is None or limit >= 1, "max_tokens", "at least 1")
+    _require(limit is None or limit >= 0, "max_tokens", "at least 0")
     _require(params.min_tokens >= 0, "min_tokens", "at least 0")
     _require(limit is None or params.min_tokens <= limit, "min_tokens", "at most max_tokens")
 

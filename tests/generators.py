@@ -16,6 +16,7 @@ from models.types import (
     SamplingParams,
     TextDelta,
     TextPrompt,
+    TokenizeRequest,
     Usage,
 )
 
@@ -99,6 +100,12 @@ class Recorder:
 def request_of(prompt: Prompt | str, **sampling: Any) -> GenerationRequest:
     prompt = TextPrompt(prompt) if isinstance(prompt, str) else prompt
     return GenerationRequest(prompt, SamplingParams(**sampling))
+
+
+def ids_of(engine: Any, text: str) -> tuple[int, ...]:
+    """The tokens of a plain text, control texts in it not read as control tokens."""
+    tokens: tuple[int, ...] = engine.tokenize(TokenizeRequest(TextPrompt(text))).ids
+    return tokens
 
 
 def chat(*contents: str) -> ChatPrompt:

@@ -34,17 +34,17 @@ class Batch:
         self.slots[first:last] = slots
         self.outputs[first:last] = 1
 
-    def append(self, slot: int, start: int, tokens: IntArray, *, output: bool) -> int:
+    def append(self, slot: int, start: int, tokens: IntArray, *, outputs: int) -> int:
         """Add consecutive tokens of one sequence; returns the index of the last one.
 
-        `output` asks for the logits after the last token.
+        `outputs`: so many of them, the last ones, get logits.
         """
         first, last = self._extend(len(tokens))
         self.tokens[first:last] = tokens
         self.positions[first:last] = np.arange(start, start + len(tokens), dtype=np.int32)
         self.slots[first:last] = slot
         self.outputs[first:last] = 0
-        self.outputs[last - 1] = output
+        self.outputs[last - outputs : last] = 1
         return last - 1
 
     def _extend(self, count: int) -> tuple[int, int]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvPool
 from models.continuous_batching.pacing import PaceLimits, Pacer
 from models.continuous_batching.prefix_cache import PrefixCache
-from models.continuous_batching.runner import Sampler, TokenRunner
+from models.continuous_batching.runner import TokenRunner
 from models.continuous_batching.scheduler import Scheduler, Step
 from models.continuous_batching.sequence import Sequence
 from models.errors import ModelError
@@ -56,8 +55,10 @@ class DecodeLoop:
             self._pacer,
             max_sequences=max_sequences,
             n_batch=runner.n_batch,
+            max_outputs=runner.max_outputs,
         )
         self._batch = Batch(runner.n_batch)
+        self._scored: list[tuple[Sequence, int, int, int]] = []
 
     @property
     def stats(self) -> EngineStats:
@@ -89,6 +90,8 @@ class DecodeLoop:
         started = time.perf_counter()
         step, outputs = self._decode()
         events: list[Event] = []
+        for sequence, first, start, count in self._scored if step.tokens else ():
+            self._score_prompt(sequence, first, start, count)
         for sequence, index in outputs:
             event = self._advance(sequence, index)
             if event is not None:
@@ -126,13 +129,22 @@ class DecodeLoop:
             [s.next_token for s in decoding],
         )
         outputs = [(sequence, index) for index, sequence in enumerate(decoding)]
+        self._scored.clear()
         for chunk in step.prefill:
-            sequence, start = chunk.sequence, chunk.sequence.evaluated
-            complete = chunk.count == sequence.remaining
-            tokens = sequence.tokens[start : start + chunk.count]
-            index = batch.append(sequence.slot, start, tokens, output=complete)
+            sequence, count = chunk.sequence, chunk.count
+            start = sequence.evaluated
+            complete = count == sequence.remaining
+            scored = sequence.scores_prompt
+            last = batch.append(
+                sequence.slot,
+                start,
+                sequence.tokens[start : start + count],
+                outputs=count if scored else complete,
+            )
+            if scored:
+                self._scored.append((sequence, last - count + 1, start, count))
             if complete:
-                outputs.append((sequence, index))
+                outputs.append((sequence, last))
         return outputs
 
     # --- one request --------------------------------------------------------------------------
@@ -147,42 +159,59 @@ class DecodeLoop:
             return ModelError("the generation failed")
 
     def _add_token(self, sequence: Sequence, index: int) -> TextDelta | None:
-        sampler = sequence.sampler
-        if sampler is None:
-            raise RuntimeError("the sequence has no sampler")
-        token = sampler.choose(index)
-        logprob = self._logprob(sequence, sampler, token, index)
+        if not sequence.max_new:
+            return self._finish(sequence, None, "length")
+        token, logprob = self._choose(sequence, index)
         sequence.append(token)
         if token in self._vocabulary.end_tokens:
-            return self._finish(sequence, "stop")
-        emission = sequence.text.push(self._vocabulary.pieces[token], logprob)
-        if sequence.text.stopped:
-            return self._finish(sequence, "stop", emission.text, emission.logprobs)
+            return self._finish(sequence, None, "stop")
+        completion, constraint = sequence.completion, sequence.constraint
+        delta = completion.push(token, logprob)
+        if completion.stopped or (constraint is not None and constraint.finished):
+            return self._finish(sequence, delta, "stop")
         if sequence.generated >= sequence.max_new:
-            return self._finish(sequence, "length", emission.text, emission.logprobs)
-        if emission.text or emission.logprobs:
-            return TextDelta(emission.text, emission.logprobs)
-        return None
+            return self._finish(sequence, delta, "length")
+        return delta
 
-    def _logprob(
-        self, sequence: Sequence, sampler: Sampler, token: int, index: int
-    ) -> TokenLogprob | None:
+    def _choose(self, sequence: Sequence, index: int) -> tuple[int, TokenLogprob | None]:
+        sampler, constraint = sequence.sampler, sequence.constraint
+        if sampler is None:
+            raise RuntimeError("the sequence has no sampler")
         wanted = sequence.sampling.logprobs
-        if wanted is None:
-            return None
-        return token_logprob(sampler.logits(index), token, wanted, self._vocabulary.pieces)
+        row = None if wanted is None else sampler.logits(index)
+        if row is not None and constraint is not None:
+            row = row.copy()  # the constraint may write into it
+        token = sequence.completion.next_forced()
+        if token is None:
+            token = sampler.choose(index, constraint)
+        else:
+            sampler.accept(token)
+        if constraint is not None:
+            constraint.accept(token)
+        if row is None or wanted is None:
+            return token, None
+        return token, token_logprob(row, token, wanted, self._vocabulary.pieces)
+
+    def _score_prompt(self, sequence: Sequence, first: int, start: int, count: int) -> None:
+        """Log probabilities of the prompt tokens that follow `count` evaluated ones."""
+        sampler, scores = sequence.sampler, sequence.prompt_logprobs
+        if sampler is None or scores is None:
+            raise RuntimeError("the sequence has no sampler or needs no scores")
+        pieces, wanted = self._vocabulary.pieces, sequence.sampling.logprobs or 0
+        for offset in range(count):
+            position = start + offset + 1  # of the token that the row predicts
+            if position == len(scores) and position < sequence.prompt_tokens:
+                row = sampler.logits(first + offset)
+                token = int(sequence.tokens[position])
+                scores.append(token_logprob(row, token, wanted, pieces))
 
     def _finish(
-        self,
-        sequence: Sequence,
-        reason: FinishReason,
-        text: str = "",
-        logprobs: Iterable[TokenLogprob] = (),
+        self, sequence: Sequence, last: TextDelta | None, reason: FinishReason
     ) -> TextDelta:
-        rest = sequence.text.flush()
-        self._retire(sequence)
         usage = Usage(sequence.prompt_tokens, sequence.generated, sequence.cached_tokens or 0)
-        return TextDelta(text + rest.text, (*logprobs, *rest.logprobs), reason, usage)
+        delta = sequence.completion.finish(last, reason, usage)
+        self._retire(sequence)
+        return delta
 
     def _retire(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)

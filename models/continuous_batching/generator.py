@@ -1,23 +1,39 @@
-"""A `Generator` over any token runner: from prompts to sequences, and the thread that runs them."""
+"""A `Generator` over any token runner: from requests to sequences, and what runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 
-from models.chat.template import ChatTemplate, Rendering
+from models.chat.format import ChatFormat
+from models.chat.template import ChatTemplate
+from models.continuous_batching.completion import Completion, ReasoningLimit
 from models.continuous_batching.decode_loop import EngineStats
 from models.continuous_batching.engine_thread import EngineThread
+from models.continuous_batching.prompts import PromptReader, ReadPrompt
 from models.continuous_batching.runner import Vocabulary
 from models.continuous_batching.sequence import Sequence
-from models.errors import EngineDeadError, InputTooLongError, InvalidInputError
+from models.errors import InvalidInputError
 from models.sampling import check_sampling
-from models.types import ChatPrompt, GenerationRequest, Prompt, TextPrompt, TokenPrompt
+from models.structured.constraint import TokenConstraint
+from models.types import (
+    ChatPrompt,
+    GenerationRequest,
+    Prompt,
+    TextPrompt,
+    TokenizeRequest,
+    TokenLogprob,
+    Tokens,
+)
+
+ANSWER_SHARE = 4
+"""Of a context whose prompt may be shortened, a quarter is left to an answer of unknown length."""
 
 
 class ContinuousGenerator:
     """The common part of the engines: what `Generator` asks for, and what tools want beside it.
 
-    Prompt and completion of one request share `context_length` tokens.
+    `template` and `chat_format` are None for a model that cannot chat. Prompt and completion of
+    one request share `context_length` tokens.
     """
 
     def __init__(
@@ -25,13 +41,16 @@ class ContinuousGenerator:
         engine: EngineThread,
         vocabulary: Vocabulary,
         template: ChatTemplate | None,
+        chat_format: ChatFormat | None,
         *,
         context_length: int,
         memory_bytes: int,
     ) -> None:
         self._engine = engine
         self._vocabulary = vocabulary
-        self._template = template
+        self._prompts = PromptReader(vocabulary, template, context_length)
+        self._format = chat_format
+        self._visible = _visible_tokens(vocabulary, chat_format)
         self._context_length = context_length
         self._memory_bytes = memory_bytes
 
@@ -54,6 +73,20 @@ class ContinuousGenerator:
     def cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)
 
+    def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """See `Generator.tokenize`."""
+        ids = tuple(self._prompts.tokenize(request))
+        pieces = self._vocabulary.pieces
+        return Tokens(ids, tuple(pieces[token] for token in ids), self._context_length)
+
+    def detokenize(self, ids: SequenceOf[int]) -> str:
+        """See `Generator.detokenize`."""
+        return self._prompts.detokenize(ids)
+
+    def render(self, prompt: ChatPrompt) -> str:
+        """See `Generator.render`."""
+        return self._prompts.render(prompt).text
+
     def close(self) -> None:
         self._engine.close()
 
@@ -67,85 +100,80 @@ class ContinuousGenerator:
         """Forget finished sequences, before the next step. Thread-safe."""
         self._engine.run(lambda loop: loop.cache.clear())
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of plain text: the texts of control tokens stay text.
-
-        `add_special` adds the BOS token where the model wants one. Raises EngineDeadError.
-        """
-        return self._tokenize(text, add_special=add_special, parse_special=False)
-
-    def detokenize(self, ids: Iterable[int]) -> str:
-        """The text of token ids; control tokens have none. InvalidInputError for unknown ids."""
-        tokens = list(ids)
-        self._check_ids(tokens, "tokens")
-        pieces = self._vocabulary.pieces
-        return b"".join(pieces[token] for token in tokens).decode("utf-8", "replace")
-
-    def render(self, prompt: ChatPrompt) -> str:
-        """The text that a chat becomes. InvalidInputError when the model cannot take it."""
-        return self._rendering(prompt).text
-
     # --- from a request to a sequence ---------------------------------------------------------
 
     def _sequence(self, request_id: str, request: GenerationRequest) -> Sequence:
-        check_sampling(request.sampling, self._vocabulary.size)
-        tokens = self._prompt_tokens(request.prompt)
-        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
-        if not tokens:
-            raise InvalidInputError("the prompt is empty", param)
-        if len(tokens) > self._context_length:
-            raise InputTooLongError(len(tokens), self._context_length, param)
+        sampling = request.sampling
+        check_sampling(sampling, self._vocabulary.size)
+        if sampling.max_tokens == 0 and not request.echo:
+            raise InvalidInputError("'max_tokens' must be at least 1", "max_tokens")
+        shorten_to = (
+            self._prompt_share(sampling.max_tokens) if request.truncation == "auto" else None
+        )
+        prompt = self._prompts.read(request.prompt, shorten_to=shorten_to)
         # a prompt that fills the context leaves its last token's successor, which needs no cell
-        room = max(self._context_length - len(tokens), 1)
-        wanted = request.sampling.max_tokens
-        max_new = room if wanted is None else min(wanted, room)
-        return Sequence.start(request_id, tokens, max_new, request.sampling)
+        room = max(self._context_length - len(prompt.tokens), 1)
+        wanted = sampling.max_tokens
+        sequence = Sequence.start(
+            request_id,
+            prompt.tokens,
+            room if wanted is None else min(wanted, room),
+            sampling,
+            self._completion(request, prompt),
+            self._constraint(request, prompt),
+        )
+        if request.echo and sampling.logprobs is not None:
+            first = self._vocabulary.pieces[prompt.tokens[0]]
+            score = TokenLogprob(first.decode("utf-8", "replace"), first, None)
+            sequence.completion.opening_logprobs = sequence.prompt_logprobs = [score]
+        return sequence
 
-    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
-        match prompt:
-            case TokenPrompt(token_ids):
-                self._check_ids(token_ids, "prompt")
-                return list(token_ids)
-            case TextPrompt(text):
-                self._check_size(len(text), "prompt")
-                return self._tokenize(text, add_special=True) if text else []
-            case ChatPrompt():
-                return self._chat_tokens(self._rendering(prompt))
+    def _prompt_share(self, max_tokens: int | None) -> int:
+        """Tokens that a prompt may have when it is to be shortened."""
+        context = self._context_length
+        answer = context // ANSWER_SHARE if max_tokens is None else min(max_tokens, context // 2)
+        return max(context - answer, 1)
 
-    def _chat_tokens(self, rendering: Rendering) -> list[int]:
-        self._check_size(len(rendering.text), "messages")
-        tokens: list[int] = []
-        for segment in rendering.segments:
-            tokens += self._tokenize(segment.text, parse_special=segment.is_template)
-        bos = self._vocabulary.bos
-        if bos is not None and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
-        return tokens
+    def _completion(self, request: GenerationRequest, prompt: ReadPrompt) -> Completion:
+        completion = Completion(
+            self._vocabulary.pieces,
+            stop=request.sampling.stop,
+            min_tokens=request.sampling.min_tokens,
+            opening=self._echo(request.prompt, prompt) if request.echo else "",
+        )
+        chat = request.prompt
+        if isinstance(chat, ChatPrompt) and self._format is not None:
+            completion.parser = self._format.parser(chat, prompt.text)
+        if completion.parser is not None:
+            completion.visible = self._visible
+            completion.limit = self._reasoning_limit(request.thinking_budget)
+            completion.check_limit()
+        return completion
 
-    def _rendering(self, prompt: ChatPrompt) -> Rendering:
-        if self._template is None:
-            raise InvalidInputError("this model has no chat template", "messages")
-        if not prompt.messages:
-            raise InvalidInputError("there are no messages", "messages")
-        self._check_size(sum(len(message.content) for message in prompt.messages), "messages")
-        return self._template.render(prompt.messages)
+    def _reasoning_limit(self, budget: int | None) -> ReasoningLimit | None:
+        end = self._format.end_of_reasoning if self._format is not None else ""
+        if budget is None or not end:
+            return None
+        return ReasoningLimit(budget, tuple(self._prompts.marker(end)))
 
-    def _tokenize(
-        self, text: str, *, add_special: bool = False, parse_special: bool = False
-    ) -> list[int]:
-        try:
-            return self._vocabulary.tokenize(
-                text, add_special=add_special, parse_special=parse_special
-            )
-        except ValueError as error:
-            raise EngineDeadError("the engine has stopped") from error
+    def _echo(self, prompt: Prompt, read: ReadPrompt) -> str:
+        if isinstance(prompt, TextPrompt):
+            return read.text
+        return self._prompts.detokenize(read.tokens)
 
-    def _check_size(self, characters: int, param: str) -> None:
-        """Refuse what cannot fit whatever its tokens are, before a second of tokenising."""
-        longest = self._vocabulary.longest_piece
-        if characters > self._context_length * longest:
-            raise InputTooLongError(-(-characters // longest), self._context_length, param)
+    def _constraint(self, request: GenerationRequest, prompt: ReadPrompt) -> TokenConstraint | None:
+        chat, output = request.prompt, request.output_format
+        grammar = None
+        if isinstance(chat, ChatPrompt) and self._format is not None:
+            grammar = self._format.grammar(chat, output, prompt.text)
+        if grammar is None:
+            return None
+        raise InvalidInputError("grammars are not wired yet")
 
-    def _check_ids(self, ids: Iterable[int], param: str) -> None:
-        if not all(0 <= token < self._vocabulary.size for token in ids):
-            raise InvalidInputError("a token id is not in the vocabulary of this model", param)
+
+def _visible_tokens(vocabulary: Vocabulary, chat_format: ChatFormat | None) -> dict[int, bytes]:
+    """Control tokens that a chat's parser must see, and what they look like to it."""
+    if chat_format is None:
+        return {}
+    known = vocabulary.control_tokens
+    return {known[text]: text.encode() for text in chat_format.visible_texts if text in known}

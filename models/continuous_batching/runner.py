@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvMemory
+from models.structured.constraint import TokenConstraint
 from models.types import FloatArray, SamplingParams
 
 
@@ -29,6 +30,15 @@ class Vocabulary(Protocol):
         """Tokens that end a completion."""
 
     @property
+    def control_tokens(self) -> Mapping[str, int]:
+        """Control tokens by the texts that name them."""
+
+    @property
+    def infill_tokens(self) -> tuple[int, int, int] | None:
+        """What stands before the prefix, before the suffix and before the middle of a text with a
+        gap; None when the model has no such tokens."""
+
+    @property
     def bos(self) -> int | None:
         """The token that every prompt begins with, where the model wants one."""
 
@@ -40,7 +50,11 @@ class Vocabulary(Protocol):
 class Sampler(Protocol):
     """Chooses the tokens of one request. `index` is an entry of the batch just decoded."""
 
-    def choose(self, index: int) -> int: ...
+    def choose(self, index: int, constraint: TokenConstraint | None) -> int:
+        """One of the tokens that the constraint allows; it may change the row of logits."""
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that was chosen otherwise."""
 
     def logits(self, index: int) -> FloatArray:
         """The model's own row, [vocabulary], valid until the next decode."""
@@ -63,6 +77,10 @@ class TokenRunner(KvMemory, Protocol):
 
     @property
     def n_batch(self) -> int: ...
+
+    @property
+    def max_outputs(self) -> int:
+        """Rows of logits that a step can give, at least `slots`."""
 
     @property
     def shares_prefixes(self) -> bool:

@@ -54,12 +54,14 @@ class Scheduler:
         *,
         max_sequences: int,
         n_batch: int,
+        max_outputs: int,
     ) -> None:
         self._pool = pool
         self._cache = cache
         self._pacer = pacer
         self._max_sequences = max_sequences
         self._n_batch = n_batch
+        self._max_outputs = max_outputs
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._arrivals = 0
@@ -152,7 +154,7 @@ class Scheduler:
 
     def _best_prefix(self, candidate: Sequence) -> Match | None:
         """Where the candidate's prompt is already evaluated; None: about to be, so wait for it."""
-        if not self._cache.enabled:
+        if not self._cache.enabled or candidate.scores_prompt:
             return NO_MATCH
         reusable = candidate.known[:-1]  # the last token must be evaluated for its logits
         best = self._cache.longest(reusable)
@@ -197,15 +199,17 @@ class Scheduler:
         prompts = [s for s in self._running if s.remaining > 1]
         budget = min(self._pacer.budget(decoding), self._n_batch - decoding) if prompts else 0
         chunks: list[Chunk] = []
-        taken = decoding
+        taken, rows = decoding, self._max_outputs - len(self._running)
         for sequence in self._in_turn(prompts):
-            wanted = min(sequence.remaining, budget)
+            scored = sequence.scores_prompt
+            wanted = min(sequence.remaining, budget, rows if scored else budget)
             self._make_room(taken + wanted)
             count = min(wanted, self._pool.free - taken)
             if count > 0:
                 chunks.append(Chunk(sequence, count))
                 budget -= count
                 taken += count
+                rows -= count if scored else 0
         return chunks
 
     def _in_turn(self, prompts: list[Sequence]) -> list[Sequence]:

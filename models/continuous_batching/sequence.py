@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from models.continuous_batching.completion import Completion
 from models.continuous_batching.runner import Sampler
-from models.detokenizer import Detokenizer
-from models.types import SamplingParams
+from models.structured.constraint import TokenConstraint
+from models.types import SamplingParams, TokenLogprob
 
 IntArray = npt.NDArray[np.int32]
 NO_SLOT = -1
@@ -21,6 +22,8 @@ class Sequence:
 
     A sequence with one token left to evaluate decodes, one with more is in prefill; a parked
     sequence is one that lost its slot and is in prefill again, its sampler and text untouched.
+    `prompt_logprobs` is None unless those of the prompt are wanted; they are gathered there, the
+    first token's included, while the prompt is evaluated.
     """
 
     request_id: str
@@ -34,11 +37,19 @@ class Sequence:
     order: int = 0
     cached_tokens: int | None = None
     sampler: Sampler | None = None
-    text: Detokenizer = field(default_factory=Detokenizer)
+    constraint: TokenConstraint | None = None
+    completion: Completion = field(default_factory=Completion)
+    prompt_logprobs: list[TokenLogprob] | None = None
 
     @classmethod
     def start(
-        cls, request_id: str, prompt: list[int], max_new: int, sampling: SamplingParams
+        cls,
+        request_id: str,
+        prompt: list[int],
+        max_new: int,
+        sampling: SamplingParams,
+        completion: Completion,
+        constraint: TokenConstraint | None = None,
     ) -> Sequence:
         tokens = np.empty(len(prompt) + max_new, np.int32)
         tokens[: len(prompt)] = prompt
@@ -49,7 +60,8 @@ class Sequence:
             tokens,
             sampling,
             length=len(prompt),
-            text=Detokenizer(sampling.stop),
+            completion=completion,
+            constraint=constraint,
         )
 
     @property
@@ -60,6 +72,12 @@ class Sequence:
     @property
     def generated(self) -> int:
         return self.length - self.prompt_tokens
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Log probabilities of prompt tokens are still missing."""
+        scores = self.prompt_logprobs
+        return scores is not None and len(scores) < self.prompt_tokens
 
     @property
     def known(self) -> IntArray:

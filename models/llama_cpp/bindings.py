@@ -61,12 +61,16 @@ class NativeModel:
         vocab = self._vocab
         self.pieces = tuple(_piece(vocab, token, special=False) for token in ids)
         self.end_tokens = frozenset(t for t in ids if api.llama_vocab_is_eog(vocab, t))
-        self.control_texts = tuple(
-            (api.llama_vocab_get_text(vocab, t) or b"").decode("utf-8", "replace")
-            for t in ids
-            if api.llama_vocab_get_attr(vocab, t) & _CONTROL
+        self.control_tokens = {
+            self._text(t): t for t in ids if api.llama_vocab_get_attr(vocab, t) & _CONTROL
+        }
+        self.longest_piece = max(map(len, (*self.pieces, *self.control_tokens)))
+        infill = (
+            int(api.llama_vocab_fim_pre(vocab)),
+            int(api.llama_vocab_fim_suf(vocab)),
+            int(api.llama_vocab_fim_mid(vocab)),
         )
-        self.longest_piece = max(map(len, (*self.pieces, *self.control_texts)))
+        self.infill_tokens = infill if min(infill) >= 0 else None
         bos = int(api.llama_vocab_bos(vocab))
         self.bos = bos if bos >= 0 and api.llama_vocab_get_add_bos(vocab) else None
         self.bos_text = self._text(bos)
@@ -158,7 +162,7 @@ class NativeContext:
     """The KV pool and compute buffers of one model, owned by the thread that creates it.
 
     `cells` KV cells are shared by `slots` sequences (unified pool); a step holds at most `n_batch`
-    tokens and `slots` rows of logits.
+    tokens and `max_outputs` rows of logits.
     """
 
     def __init__(
@@ -168,13 +172,14 @@ class NativeContext:
         cells: int,
         slots: int,
         n_batch: int,
+        max_outputs: int,
         n_threads: int,
     ) -> None:
         params = api.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = n_batch
         params.n_seq_max = slots
-        params.n_outputs_max = slots  # the default reserves n_batch rows; fewer than slots aborts
+        params.n_outputs_max = max_outputs  # the default is n_batch; fewer than slots aborts
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_AUTO
         params.kv_unified = True
@@ -186,6 +191,7 @@ class NativeContext:
         self.cells = int(api.llama_n_ctx(self._pointer))
         self.slots = slots
         self.n_batch = n_batch
+        self._max_outputs = max_outputs
         self._vocabulary_size = model.size
         self._row = ctypes.c_float * model.size
         self._rows: dict[int, FloatArray] = {}
@@ -214,6 +220,8 @@ class NativeContext:
             raise ValueError("a token id is outside the vocabulary")
         if slots.min() < 0 or slots.max() >= self.slots:
             raise ValueError("a sequence id is outside the pool")
+        if batch.outputs[: batch.size].sum() > self._max_outputs:
+            raise ValueError("a batch asks for too many rows of logits")
 
     def logits(self, index: int) -> FloatArray:
         """Row of logits of batch entry `index`: float32 [vocabulary], valid until the next decode.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.base import StepListener
+from models.chat.format import ChatFormat
 from models.chat.template import ChatTemplate
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_thread import EngineThread
@@ -87,8 +88,9 @@ class LlamaCppGenerator(ContinuousGenerator):
         engine = EngineThread(
             load, listener, max_open=max_sequences + max_queued, name="llama-engine"
         )
+        source = chat_template or header.chat_template
         try:
-            template = _chat_template(chat_template or header.chat_template, self._model)
+            template = _chat_template(source, self._model)
         except ModelLoadError:
             engine.close()
             raise
@@ -96,6 +98,7 @@ class LlamaCppGenerator(ContinuousGenerator):
             engine,
             self._model,
             template,
+            ChatFormat.detect(source, self._model.control_tokens) if source else None,
             context_length=context_length,
             memory_bytes=self._model.size_bytes + cells * header.kv_bytes_per_cell,
         )
@@ -125,7 +128,7 @@ def _chat_template(source: str | None, model: NativeModel) -> ChatTemplate | Non
             source,
             bos_token=model.bos_text,
             eos_token=model.eos_text,
-            control_texts=model.control_texts,
+            control_texts=model.control_tokens,
         )
     except ValueError as error:
         raise ModelLoadError(f"this model cannot chat: {error}") from error

@@ -10,6 +10,8 @@ from models.llama_cpp.sampling import TokenSampler
 from models.types import SamplingParams
 
 N_BATCH = 512
+SCORING_ROWS = 32
+"""Rows of logits beyond one per slot, for scoring prompts."""
 
 
 class LlamaRunner:
@@ -19,8 +21,14 @@ class LlamaRunner:
         self.vocabulary = model
         self.slots = slots
         self.n_batch = N_BATCH
+        self.max_outputs = slots + SCORING_ROWS
         self._context = NativeContext(
-            model, cells=cells, slots=slots, n_batch=N_BATCH, n_threads=n_threads
+            model,
+            cells=cells,
+            slots=slots,
+            n_batch=N_BATCH,
+            max_outputs=self.max_outputs,
+            n_threads=n_threads,
         )
         self.cells = self._context.cells
         self.shares_prefixes = model.shares_prefixes

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from models.llama_cpp.bindings import NativeContext, SamplerChain
 from models.sampling import is_greedy
+from models.structured.constraint import TokenConstraint
 from models.types import FloatArray, SamplingParams
 
 CANDIDATES = 1000
@@ -49,16 +50,27 @@ class TokenSampler:
     def logits(self, index: int) -> FloatArray:
         return self._context.logits(index)
 
-    def choose(self, index: int) -> int:
+    def choose(self, index: int, constraint: TokenConstraint | None = None) -> int:
         """The token that follows entry `index` of the batch just decoded."""
+        if constraint is not None:
+            constraint.mask(self._context.logits(index))
         if self._chain is None:
             return int(self._context.logits(index).argmax())
         token = self._context.sample(self._chain, index)
+        self._lift_ban(self._chain)
+        return token
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that was chosen otherwise."""
+        if self._chain is not None:
+            self._chain.accept(token)
+            self._lift_ban(self._chain)
+
+    def _lift_ban(self, chain: SamplerChain) -> None:
         if self._ban_left:
             self._ban_left -= 1
             if not self._ban_left and not self._keeps_ban:
-                self._chain.drop_first()
-        return token
+                chain.drop_first()
 
     def close(self) -> None:
         if self._chain is not None:

@@ -9,24 +9,34 @@ around the model (scheduling, prefix cache, stop strings, cancellation) is the r
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from models.base import StepListener
+from models.chat.format import ChatFormat
 from models.chat.template import ChatTemplate
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
+from models.structured.constraint import TokenConstraint
 from models.toy.sampler import NumpySampler
 from models.types import FloatArray, SamplingParams
 
 CONTEXT_LENGTH = 4096
 N_BATCH = 256
+SCORING_ROWS = 16
 END_OF_TEXT, START, END = 256, 257, 258
-CONTROL_TEXTS = {"<|endoftext|>": END_OF_TEXT, "<|im_start|>": START, "<|im_end|>": END}
-VOCABULARY_SIZE = 259
+CONTROL_TOKENS = {
+    "<|endoftext|>": END_OF_TEXT,
+    "<|im_start|>": START,
+    "<|im_end|>": END,
+    "<|fim_prefix|>": 259,
+    "<|fim_suffix|>": 260,
+    "<|fim_middle|>": 261,
+}
+VOCABULARY_SIZE = 262
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
     {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' -}}
@@ -64,25 +74,35 @@ class ToyGenerator(ContinuousGenerator):
         engine = EngineThread(
             load, listener, max_open=max_sequences + max_queued, name="toy-engine"
         )
-        template = ChatTemplate(CHAT_TEMPLATE, control_texts=CONTROL_TEXTS)
+        template = ChatTemplate(CHAT_TEMPLATE, control_texts=CONTROL_TOKENS)
         super().__init__(
-            engine, vocabulary, template, context_length=context_length, memory_bytes=0
+            engine,
+            vocabulary,
+            template,
+            ChatFormat.detect(CHAT_TEMPLATE, CONTROL_TOKENS),
+            context_length=context_length,
+            memory_bytes=0,
         )
 
 
 class ByteVocabulary:
-    """One token per byte, and three control tokens."""
+    """One token per byte, and the control tokens."""
 
     size = VOCABULARY_SIZE
-    pieces: Sequence[bytes] = (*(bytes([byte]) for byte in range(256)), b"", b"", b"")
-    longest_piece = max(map(len, CONTROL_TEXTS))
+    pieces: Sequence[bytes] = (
+        *(bytes([byte]) for byte in range(256)),
+        *(b"" for _ in CONTROL_TOKENS),
+    )
+    longest_piece = max(map(len, CONTROL_TOKENS))
     end_tokens = frozenset({END_OF_TEXT, END})
     bos: int | None = None
+    control_tokens: Mapping[str, int] = CONTROL_TOKENS
+    infill_tokens: tuple[int, int, int] | None = (259, 260, 261)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         del add_special  # there is no BOS token
         if parse_special:
-            for control, token in CONTROL_TEXTS.items():
+            for control, token in CONTROL_TOKENS.items():
                 before, found, after = text.partition(control)
                 if found:
                     sides = (
@@ -105,6 +125,7 @@ class ToyRunner:
         self.vocabulary = vocabulary
         self.cells = cells
         self.slots = slots
+        self.max_outputs = slots + SCORING_ROWS
         self._step_seconds = step_seconds
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
         self._outputs: dict[int, list[int]] = {}
@@ -146,8 +167,11 @@ class ToySampler:
         self._prompt_tokens = len(prompt)
         self._sampler = NumpySampler(params, prompt=prompt, end_tokens=runner.vocabulary.end_tokens)
 
-    def choose(self, index: int) -> int:
-        return self._sampler.choose(self.logits(index))
+    def choose(self, index: int, constraint: TokenConstraint | None = None) -> int:
+        return self._sampler.choose(self.logits(index), constraint)
+
+    def accept(self, token: int) -> None:
+        self._sampler.accept(token)
 
     def logits(self, index: int) -> FloatArray:
         known = self._runner.output(index)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from models.sampling import is_greedy
+from models.structured.constraint import TokenConstraint
 from models.types import FloatArray, SamplingParams
 
 
@@ -27,12 +28,18 @@ class NumpySampler:
         self._generated: Counter[int] = Counter()
         self._random = np.random.default_rng(params.seed)
 
-    def choose(self, logits: FloatArray) -> int:
+    def choose(self, logits: FloatArray, constraint: TokenConstraint | None = None) -> int:
         """The next token; `logits` is [vocabulary] and not changed."""
         scores = self._adjusted(logits)
+        if constraint is not None:
+            constraint.mask(scores)
         token = int(scores.argmax()) if is_greedy(self._params) else self._draw(scores)
-        self._generated[token] += 1
+        self.accept(token)
         return token
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that was chosen otherwise."""
+        self._generated[token] += 1
 
     def _adjusted(self, logits: FloatArray) -> FloatArray:
         params, scores = self._params, logits.copy()

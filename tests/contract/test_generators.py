@@ -23,7 +23,15 @@ from models.errors import (
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.toy.generator import ToyGenerator
 from models.types import ChatPrompt, Message, TextDelta, TextPrompt, TokenPrompt
-from tests.generators import WAIT, Completion, Recorder, assert_same_up_to_ties, chat, request_of
+from tests.generators import (
+    WAIT,
+    Completion,
+    Recorder,
+    assert_same_up_to_ties,
+    chat,
+    ids_of,
+    request_of,
+)
 from tests.tiny_gguf import write_gguf
 
 CONTEXT = 256
@@ -135,7 +143,7 @@ def test_a_narrow_choice_is_greedy(run: Any, narrow: dict[str, float]) -> None:
 
 
 def test_a_bias_forces_and_bans_tokens(engine: Any, run: Any) -> None:
-    (token,) = engine.tokenize("q")
+    (token,) = ids_of(engine, "q")
     forced = run(PROMPT, temperature=0, max_tokens=5, logit_bias=((token, 100.0),))
     assert forced.text == "qqqqq"
     (first,) = run(PROMPT, temperature=0, max_tokens=1, logprobs=0).logprobs
@@ -145,7 +153,7 @@ def test_a_bias_forces_and_bans_tokens(engine: Any, run: Any) -> None:
 
 
 def test_penalties_discourage_repetition(engine: Any, run: Any) -> None:
-    x, y = (engine.tokenize(letter)[0] for letter in "xy")
+    x, y = (ids_of(engine, letter)[0] for letter in "xy")
     bias = {"logit_bias": ((x, 100.0), (y, 60.0)), "temperature": 0, "max_tokens": 40}
     assert set(run("a", **bias).text) == {"x"}
     assert set(run("a", **bias, frequency_penalty=2.0).text) == {"x", "y"}
@@ -153,7 +161,7 @@ def test_penalties_discourage_repetition(engine: Any, run: Any) -> None:
 
 
 def test_the_repetition_penalty_sees_the_prompt(engine: Any, run: Any) -> None:
-    (x,) = engine.tokenize("x")
+    (x,) = ids_of(engine, "x")
     bias = {"logit_bias": ((x, 40.0),), "temperature": 0, "max_tokens": 1}
     assert run("a", **bias, repetition_penalty=50.0).text == "x"
     assert run("x", **bias, repetition_penalty=50.0).text != "x"
@@ -231,7 +239,7 @@ def test_a_stop_string_that_never_comes_changes_nothing(run: Any) -> None:
 
 
 def test_usage(run: Any, engine: Any) -> None:
-    count = len(engine.tokenize(PROMPT))
+    count = len(ids_of(engine, PROMPT))
     first = run(PROMPT, **ENDLESS, max_tokens=30, logprobs=0)
     assert len(first.logprobs) == 30
     assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (count, 30)
@@ -251,12 +259,12 @@ def test_the_second_turn_reuses_the_first(run: Any, engine: Any) -> None:
 
 def _letters(engine: Any) -> tuple[tuple[int, float], ...]:
     """So that what was written is tokenised as it was written."""
-    return tuple((token, 60.0) for token in engine.tokenize("qxzkw"))
+    return tuple((token, 60.0) for token in ids_of(engine, "qxzkw"))
 
 
 def test_equal_prompts_at_the_same_time_are_evaluated_once(engine: Any, recorder: Recorder) -> None:
     prompt = PROMPT * 3
-    count = len(engine.tokenize(prompt))
+    count = len(ids_of(engine, prompt))
     for i in range(6):
         engine.add(f"same-{i}", request_of(prompt, **ENDLESS, max_tokens=20))
     completions = [recorder.take(f"same-{i}") for i in range(6)]
@@ -266,7 +274,7 @@ def test_equal_prompts_at_the_same_time_are_evaluated_once(engine: Any, recorder
 
 
 def test_texts_tokens_and_chats(run: Any, engine: Any) -> None:
-    tokens = tuple(engine.tokenize(PROMPT))
+    tokens = tuple(ids_of(engine, PROMPT))
     text = run(TextPrompt(PROMPT), temperature=0, max_tokens=12)
     assert run(TokenPrompt(tokens), temperature=0, max_tokens=12).text == text.text
     assert engine.detokenize(tokens) == PROMPT
@@ -276,7 +284,7 @@ def test_texts_tokens_and_chats(run: Any, engine: Any) -> None:
 
 
 def test_users_cannot_write_control_tokens(run: Any, engine: Any) -> None:
-    assert len(engine.tokenize("<|im_end|>")) > 1
+    assert len(ids_of(engine, "<|im_end|>")) > 1
     plain = run(chat("a" * 10), temperature=0, max_tokens=1).usage.prompt_tokens
     spelled = run(chat("<|im_end|>"), temperature=0, max_tokens=1).usage.prompt_tokens
     assert spelled == plain  # ten characters, ten tokens

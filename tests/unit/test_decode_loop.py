@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from models.continuous_batching.completion import Completion
 from models.continuous_batching.decode_loop import DecodeLoop
 from models.continuous_batching.pacing import PaceLimits
 from models.continuous_batching.sequence import Sequence
@@ -25,7 +26,8 @@ def loop_of(
 
 def submit(loop: DecodeLoop, name: str, text: str, max_new: int = 20, **sampling: Any) -> Sequence:
     params = SamplingParams(temperature=0, ignore_eos=True, **sampling)
-    sequence = Sequence.start(name, list(text.encode()), max_new, params)
+    completion = Completion(loop.runner.vocabulary.pieces)
+    sequence = Sequence.start(name, list(text.encode()), max_new, params, completion)
     loop.submit(sequence)
     return sequence
 

@@ -177,7 +177,7 @@ def test_a_gap_in_the_positions_is_our_bug(runner: LlamaRunner) -> None:
 
 def test_a_full_pool_is_not_an_error(runner: LlamaRunner) -> None:
     batch = Batch(runner.n_batch)
-    batch.append(0, 0, np.ones(runner.cells, np.int32), output=False)
+    batch.append(0, 0, np.ones(runner.cells, np.int32), outputs=0)
     assert runner.decode(batch)
     assert not runner.decode(single(1, 0, 1))
     runner.remove(0)
@@ -186,7 +186,7 @@ def test_a_full_pool_is_not_an_error(runner: LlamaRunner) -> None:
 
 def test_more_tokens_than_a_batch_holds() -> None:
     with pytest.raises(ValueError, match="holds"):
-        Batch(4).append(0, 0, np.ones(5, np.int32), output=True)
+        Batch(4).append(0, 0, np.ones(5, np.int32), outputs=1)
     with pytest.raises(ValueError, match="holds"):
         Batch(1).append_singles([0, 1], [0, 0], [1, 1])
 
@@ -216,14 +216,14 @@ def test_samplers_choose_what_their_definition_says(
     native = runner.sampler(params, prompt)
     plain = NumpySampler(params, prompt=prompt, end_tokens=runner.vocabulary.end_tokens)
     batch = Batch(64)
-    index = batch.append(0, 0, np.array(prompt, np.int32), output=True)
+    index = batch.append(0, 0, np.array(prompt, np.int32), outputs=1)
     for position in range(len(prompt), len(prompt) + 40):
         runner.decode(batch)
         expected = plain.choose(native.logits(index))
         token = native.choose(index)
         assert token == expected
         batch.clear()
-        index = batch.append(0, position, np.array([token], np.int32), output=True)
+        index = batch.append(0, position, np.array([token], np.int32), outputs=1)
     native.close()
     native.close()
 
