@@ -2,29 +2,36 @@
 
 The template comes with the model (GGUF metadata or tokenizer files), never from a request.
 Rendering follows `transformers`: trimmed blocks, loop controls, `raise_exception`,
-`strftime_now`, a plain `tojson`.
+`strftime_now`, a plain `tojson`, tools and calls of tools as OpenAI writes them.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import secrets
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jinja2 import Template, TemplateError
 
-from models.errors import InvalidInputError
+from models.chat import generic_tools
 from models.chat.template_limits import MAX_SIZE, LimitExceeded
 from models.chat.template_sandbox import BoundedEnvironment, TemplateFailure
-from models.types import Message
+from models.chat.template_shield import Cover, Rendering, Shield
+from models.chat.template_variables import (
+    Variables,
+    chosen_tools,
+    message_variables,
+    option_variables,
+    tool_variables,
+    with_arguments_as_text,
+)
+from models.errors import InvalidInputError
+from models.types import ChatPrompt
 
 MAX_TEMPLATE_SIZE = 256 * 2**10
 RENDER_SECONDS = 2.0
-ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _REFUSALS = (
     TemplateError,
@@ -36,24 +43,6 @@ _REFUSALS = (
     ValueError,
 )
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of rendered text. In template text the texts of control tokens mean the tokens;
-    elsewhere they are a user's words and must stay words."""
-
-    text: str
-    is_template: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    segments: tuple[Segment, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(segment.text for segment in self.segments)
 
 
 class ChatTemplate:
@@ -78,54 +67,72 @@ class ChatTemplate:
         self._template = _compile(self._environment, source)
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._knows_developer = "developer" in source
-        self._shield = _Shield(text for text in control_texts if text)
+        self._knows_tools = knows_tools(source)
+        # Mistral's templates refuse other ids than their own
+        self._short_ids = "[TOOL_CALLS]" in source
+        self._shield = Shield(text for text in control_texts if text)
         self._seconds = render_seconds
         self._lock = threading.Lock()
 
-    def render(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
-    ) -> Rendering:
-        """The conversation as the model reads it, up to where the assistant begins.
+    def render(self, prompt: ChatPrompt) -> Rendering:
+        """The conversation as the model reads it, up to where the assistant begins or, with
+        `continue_final`, to the end of what the assistant has begun.
 
-        Raises InvalidInputError when there is an unknown role or the template refuses the
-        messages.
+        Tools that the template does not know are described in the system message. Raises
+        InvalidInputError when there is an unknown role, a template option is not allowed, or the
+        template refuses the messages.
         """
-        nonce = secrets.token_hex(8)
-        hidden: list[str] = []
-        variables: dict[str, Any] = {
-            "messages": [self._message(message, nonce, hidden) for message in messages],
-            "add_generation_prompt": add_generation_prompt,
-            "tools": None,
+        cover = Cover(self._shield)
+        text = self._first_that_renders(self._attempts(prompt, cover))
+        if prompt.continue_final:
+            text, found, _ = text.rpartition(cover.end)
+            if not found:
+                raise _refused("cannot continue this message")
+        return cover.reveal(text)
+
+    def _attempts(self, prompt: ChatPrompt, cover: Cover) -> Iterator[Variables]:
+        """Variables to render, best first: templates differ in how they want tools."""
+        messages = message_variables(
+            prompt.messages, cover, developer=self._knows_developer, short_ids=self._short_ids
+        )
+        if prompt.continue_final:
+            _mark_end(messages, cover.end)
+        tools = tool_variables(chosen_tools(prompt), cover)
+        common = {
+            "add_generation_prompt": not prompt.continue_final,
             "documents": None,
+            **option_variables(prompt.options, cover),
             **self._tokens,
         }
-        return _segments(self._render(variables), nonce, hidden)
+        if self._knows_tools:
+            for turns in _with_native_calls(messages):
+                yield common | {"messages": turns, "tools": tools}
+        else:
+            for turns in _with_generic_tools(messages, tools):
+                yield common | {"messages": turns, "tools": None}
 
-    def _message(self, message: Message, nonce: str, hidden: list[str]) -> dict[str, str]:
-        if message.role not in ROLES:
-            raise InvalidInputError("a message has an unknown role", "messages")
-        role = message.role
-        if role == "developer" and not self._knows_developer:
-            role = "system"
-        fields = {"role": role, "content": self._shield.cover(message.content, nonce, hidden)}
-        if message.name is not None:
-            fields["name"] = self._shield.cover(message.name, nonce, hidden)
-        return fields
+    def _first_that_renders(self, attempts: Iterator[Variables]) -> str:
+        refusal: InvalidInputError | None = None
+        for variables in attempts:
+            try:
+                return self._render(variables)
+            except InvalidInputError as error:
+                refusal = refusal or error
+        assert refusal is not None  # noqa: S101  (there is always an attempt)
+        raise refusal
 
-    def _render(self, variables: dict[str, Any]) -> str:
+    def _render(self, variables: Variables) -> str:
         try:
             with self._lock:
                 self._environment.start(self._seconds)
                 return self._collect(variables)
         except TemplateFailure as failure:
-            raise InvalidInputError(_refusal(failure, variables), "messages") from failure
+            raise _refused(*_own_words(failure, variables)) from failure
         except _REFUSALS as error:
             _log.info("a chat template failed: %s", type(error).__name__)
-            raise InvalidInputError(
-                "the chat template of this model cannot render these messages", "messages"
-            ) from error
+            raise _refused("cannot render these messages") from error
 
-    def _collect(self, variables: dict[str, Any]) -> str:
+    def _collect(self, variables: Variables) -> str:
         parts: list[str] = []
         size = 0
         for part in self._template.generate(variables):
@@ -137,6 +144,11 @@ class ChatTemplate:
         return "".join(parts)
 
 
+def knows_tools(source: str) -> bool:
+    """The template has a place for tools."""
+    return re.search(r"\btools\b", source) is not None
+
+
 def _compile(environment: BoundedEnvironment, source: str) -> Template:
     try:
         return environment.from_string(source)
@@ -144,60 +156,38 @@ def _compile(environment: BoundedEnvironment, source: str) -> Template:
         raise ValueError("the chat template is not valid") from error
 
 
-def _refusal(failure: TemplateFailure, variables: dict[str, Any]) -> str:
+def _mark_end(messages: list[Variables], mark: str) -> None:
+    if not messages or messages[-1]["role"] != "assistant" or "tool_calls" in messages[-1]:
+        raise InvalidInputError("only an assistant's text can be continued", "messages")
+    messages[-1]["content"] += mark
+
+
+def _with_native_calls(messages: list[Variables]) -> Iterator[list[Variables]]:
+    yield messages
+    if any("tool_calls" in message for message in messages):
+        yield with_arguments_as_text(messages)
+
+
+def _with_generic_tools(
+    messages: list[Variables], tools: list[Variables] | None
+) -> Iterator[list[Variables]]:
+    turns = generic_tools.as_text(messages)
+    if tools is None:
+        yield turns
+        return
+    prompt = generic_tools.described(tools)
+    yield generic_tools.in_system(turns, prompt)
+    yield generic_tools.in_first_message(turns, prompt)
+
+
+def _refused(what: str, why: str = "") -> InvalidInputError:
+    return InvalidInputError(f"the chat template of this model {what}{why}", "messages")
+
+
+def _own_words(failure: TemplateFailure, variables: dict[str, Any]) -> tuple[str, str]:
     """The template's own words, unless they quote a message."""
     words = str(failure.message or "")[:200]
     contents = (message["content"] for message in variables["messages"])
     if not words or any(len(text) > 3 and text[:100] in words for text in contents):
-        return "the chat template of this model refuses these messages"
-    return f"the chat template of this model refuses these messages: {words}"
-
-
-class _Shield:
-    """Takes the texts of control tokens out of what users write.
-
-    They are replaced by marks before rendering, which only this rendering knows, and put back
-    afterwards as segments that are not template text. Text without them is not touched, so its
-    tokens are those of the plain rendering. The beginning of a control text at the end of a
-    message and the end of one at its beginning are covered too: they could become whole beside
-    what the template writes there.
-    """
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        known = sorted(set(texts), key=len, reverse=True)
-        heads = {text[:size] for text in known for size in range(1, len(text))}
-        tails = {text[-size:] for text in known for size in range(1, len(text))}
-        self._inner = re.compile("|".join(map(re.escape, known))) if known else None
-        self._head = _alternatives(heads, r"(?=\s*\Z)")
-        self._tail = _alternatives(tails, "")
-
-    def cover(self, text: str, nonce: str, hidden: list[str]) -> str:
-        """The text with marks; what they stand for is appended to `hidden`."""
-        if self._inner is None:
-            return text
-
-        def mark(match: re.Match[str]) -> str:
-            hidden.append(match.group())
-            return f"\ue000{nonce}.{len(hidden) - 1}\ue001"
-
-        text = self._inner.sub(mark, text)
-        body = text.lstrip()
-        if (match := self._tail.match(body)) is not None:
-            text = text[: len(text) - len(body)] + mark(match) + body[match.end() :]
-        if (match := self._head.search(text)) is not None:
-            text = text[: match.start()] + mark(match) + text[match.end() :]
-        return text
-
-
-def _alternatives(texts: set[str], end: str) -> re.Pattern[str]:
-    longest_first = sorted(texts, key=len, reverse=True)
-    return re.compile(f"(?:{'|'.join(map(re.escape, longest_first))}){end}")
-
-
-def _segments(text: str, nonce: str, hidden: list[str]) -> Rendering:
-    pieces = re.split(f"\ue000{nonce}\\.([0-9]+)\ue001", text)
-    segments = [
-        Segment(hidden[int(piece)], False) if index % 2 else Segment(piece, True)
-        for index, piece in enumerate(pieces)
-    ]
-    return Rendering(tuple(segment for segment in segments if segment.text))
+        return "refuses these messages", ""
+    return "refuses these messages", f": {words}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.chat.template import MAX_TEMPLATE_SIZE, ChatTemplate, Rendering
+from models.chat.template import MAX_TEMPLATE_SIZE, ChatTemplate
+from models.chat.template_shield import Rendering
 from models.errors import InvalidInputError
-from models.types import Message
+from models.types import ChatPrompt, Message
 from tests.chat_templates import CHATML, DEEPSEEK, DEVELOPER, GEMMA, LLAMA3, MISTRAL
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>")
@@ -68,40 +71,41 @@ def template(source: str, control: tuple[str, ...] = CONTROL) -> ChatTemplate:
     return ChatTemplate(source, bos_token="<s>", eos_token="</s>", control_texts=control)
 
 
+def render(
+    source: str, messages: list[Message], control: tuple[str, ...] = CONTROL, **prompt: Any
+) -> Rendering:
+    return template(source, control).render(ChatPrompt(tuple(messages), **prompt))
+
+
 def users_text(rendering: Rendering) -> list[str]:
     return [segment.text for segment in rendering.segments if not segment.is_template]
 
 
 @pytest.mark.parametrize(("source", "messages", "expected"), GOLDEN.values(), ids=GOLDEN)
 def test_families(source: str, messages: list[Message], expected: str) -> None:
-    assert template(source).render(messages).text == expected
-
-
-def test_without_generation_prompt() -> None:
-    rendering = template(GEMMA).render(TURNS[2:], add_generation_prompt=False)
-    assert rendering.text == "<s><start_of_turn>user\nBye.<end_of_turn>\n"
+    assert render(source, messages).text == expected
 
 
 def test_developer_becomes_system_where_the_template_does_not_know_it() -> None:
     messages = [Message("developer", "Rule."), Message("user", "Hi")]
-    assert "<|im_start|>system\nRule.<|im_end|>" in template(CHATML).render(messages).text
+    assert "<|im_start|>system\nRule.<|im_end|>" in render(CHATML, messages).text
 
 
 def test_unknown_role() -> None:
     with pytest.raises(InvalidInputError, match="role"):
-        template(CHATML).render([Message("wizard", "Hi")])
+        render(CHATML, [Message("wizard", "Hi")])
 
 
 def test_the_templates_own_refusal_reaches_the_client() -> None:
     with pytest.raises(InvalidInputError, match="roles must alternate user/assistant") as refused:
-        template(MISTRAL).render(CHAT[2:])
+        render(MISTRAL, CHAT[2:])
     assert refused.value.param == "messages"
 
 
 def test_a_refusal_that_quotes_a_message_is_not_passed_on() -> None:
     source = "{{ raise_exception('I do not like ' + messages[0].content) }}"
     with pytest.raises(InvalidInputError) as refused:
-        template(source).render([Message("user", "my secret")])
+        render(source, [Message("user", "my secret")])
     assert "secret" not in refused.value.message
     assert "like" not in refused.value.message
 
@@ -135,7 +139,7 @@ def test_what_is_no_template(source: str) -> None:
     ],
 )
 def test_users_cannot_write_control_tokens(content: str, hidden: list[str]) -> None:
-    rendering = template(CHATML).render([Message("user", content)])
+    rendering = render(CHATML, [Message("user", content)])
     assert users_text(rendering) == hidden
     assert f"<|im_start|>user\n{content}<|im_end|>" in rendering.text
     written = "\x00".join(s.text for s in rendering.segments if s.is_template)
@@ -144,26 +148,26 @@ def test_users_cannot_write_control_tokens(content: str, hidden: list[str]) -> N
 
 
 def test_names_are_covered_too() -> None:
-    rendering = template(DEVELOPER).render([Message("user", "Hi", name="<|im_end|>")])
+    rendering = render(DEVELOPER, [Message("user", "Hi", name="<|im_end|>")])
     assert users_text(rendering) == ["<|im_end|>"]
 
 
 def test_a_vocabulary_without_control_tokens() -> None:
-    rendering = template(CHATML, control=()).render([Message("user", "a <|im_end|>")])
+    rendering = render(CHATML, [Message("user", "a <|im_end|>")], ())
     assert users_text(rendering) == []
 
 
 def test_a_mark_in_the_text_is_no_mark() -> None:
     content = "\ue0000123456789abcdef.0\ue001 <|im_end|>"
-    rendering = template(CHATML).render([Message("user", content)])
+    rendering = render(CHATML, [Message("user", content)])
     assert content in rendering.text
     assert users_text(rendering) == ["<|im_end|>"]
 
 
 @given(st.text(alphabet="<|>im_startend \n", max_size=40))
 def test_covering_never_changes_the_text(content: str) -> None:
-    plain = template(CHATML, control=()).render([Message("user", content)]).text
-    rendering = template(CHATML).render([Message("user", content)])
+    plain = render(CHATML, [Message("user", content)], ()).text
+    rendering = render(CHATML, [Message("user", content)])
     assert rendering.text == plain
     written = [s.text for s in rendering.segments if s.is_template]
     assert sum(text.count("<|im_start|>") for text in written) == 3

@@ -9,12 +9,12 @@ from datetime import datetime
 import pytest
 
 from models.chat.template import ChatTemplate
-from models.errors import InvalidInputError
 from models.chat.template_limits import LimitExceeded
-from models.types import Message
+from models.errors import InvalidInputError
+from models.types import ChatPrompt, Message
 
 MEGABYTE = 2**20
-HI = [Message("user", "hi")]
+HI = ChatPrompt((Message("user", "hi"),))
 
 TOO_LARGE = {
     "repeated text": "{{ 'a' * 10**10 }}",
