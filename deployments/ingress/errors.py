@@ -117,8 +117,11 @@ def explain_validation(error: ValidationError) -> tuple[str | None, str]:
 
 
 def _names_a_field(part: int | str) -> bool:
-    """False for the names of union members, which pydantic puts into the path."""
-    return isinstance(part, int) or (part.isidentifier() and part not in UNION_MEMBERS)
+    """False for the names of union members, which pydantic puts into the path, and for keys that a
+    client made up at length."""
+    if isinstance(part, int):
+        return True
+    return part.isidentifier() and len(part) <= 64 and part not in UNION_MEMBERS
 
 
 def error_response(error: Exception) -> Response:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.errors import InvalidInputError
 from models.types import SamplingParams
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+MAX_BIASES = 1024
 HARD_LIST_LIMIT = 250_000
 """No list of a request may be longer, whatever the settings say.
 
@@ -17,6 +19,8 @@ Every list of a request must also have `fail_fast`: pydantic collects all errors
 a small body can have millions.
 """
 HARD_COLUMN_LIMIT = 65_536
+MAX_SCHEMA_CHARS = 131_072
+"""Of one JSON Schema in a request, as text; OpenAI's limit is 120,000."""
 _SOME = Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], _SOME]
@@ -24,10 +28,39 @@ Texts = Annotated[list[str], _SOME]
 TokenLists = Annotated[list[TokenIds], _SOME]
 
 
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+T = TypeVar("T")
+Omittable = Annotated[T | None, Field(exclude_if=lambda value: value is None)]
+"""A field of a reply that is left out where it would be null."""
+
+
+def at_most(entries: int) -> BeforeValidator:
+    """For dicts: refused by their size before any of their entries can be at fault."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > entries:
+            raise ValueError(f"Object should have at most {entries} entries")
+        return value
+
+    return BeforeValidator(check)
+
+
 class Body(BaseModel):
     """A request body: strict types, no NaN or Infinity; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class LenientBody(Body):
+    """A body in which null means the default, whatever the field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class Reply(BaseModel):
@@ -53,18 +86,25 @@ class PromptTokensDetails(Reply):
     cached_tokens: int = 0
 
 
+class CompletionTokensDetails(Reply):
+    reasoning_tokens: int = 0
+
+
 class CompletionUsage(Reply):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
-class StreamOptions(Body):
+class StreamOptions(LenientBody):
     include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+    """Random padding against eavesdroppers who measure chunks: not offered."""
 
 
-class SamplingBody(Body):
+class SamplingBody(LenientBody):
     """The sampling fields that chat and completions have in common; null means the default."""
 
     model: ModelName
@@ -88,19 +128,12 @@ class SamplingBody(Body):
         | None
     ) = None
     logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
-        | None
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], at_most(MAX_BIASES)] | None
     ) = None
     ignore_eos: bool = False
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_the_default(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None}
+    user: str | None = None
 
     @model_validator(mode="after")
     def _tokens_are_consistent(self) -> SamplingBody:
@@ -141,10 +174,21 @@ class SamplingBody(Body):
 
 
 def _biases(wire: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    if not all(token.isascii() and token.isdecimal() and len(token) < 11 for token in wire):
+        raise InvalidInputError("'logit_bias' maps token ids to numbers.", "logit_bias")
+    return tuple((int(token), bias) for token, bias in wire.items())
+
+
+def schema_text(schema: dict[str, Any], param: str) -> str:
+    """A JSON Schema of a request as text. Raises InvalidInputError where it is too large."""
     try:
-        return tuple((int(token), bias) for token, bias in wire.items())
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        raise InvalidInputError("'logit_bias' maps token ids to numbers.", "logit_bias") from None
+        raise InvalidInputError("A schema has numbers that are not finite.", param) from None
+    if len(text) > MAX_SCHEMA_CHARS:
+        message = f"A schema has {len(text)} characters; the limit is {MAX_SCHEMA_CHARS}."
+        raise InvalidInputError(message, param)
+    return text
 
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]

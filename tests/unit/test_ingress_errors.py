@@ -14,7 +14,7 @@ from starlette.types import Message
 from config.settings import AppConfig, DeadlineSettings, LimitSettings
 from deployments.ingress.app import all_endpoints, make_app
 from deployments.ingress.errors import ANSWERS, describe
-from deployments.ingress.routes.chat import ChatBody
+from deployments.ingress.routes.chat_request import ChatBody
 from models import errors
 from models.errors import (
     InputTooLongError,

@@ -1,0 +1,90 @@
+"""What of a request becomes a chat prompt: messages, tools, and variables of the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from deployments.ingress.chat_messages import ChatMessage, chat_messages, texts_of
+from deployments.ingress.chat_tools import ToolFields
+from deployments.ingress.schemas import at_most
+from deployments.ingress.server import Server, check_count, check_texts
+from models.errors import InvalidInputError
+from models.types import ChatPrompt, Message, TemplateOption
+
+OptionText = Annotated[str, Field(max_length=4096)]
+Options = Annotated[dict[str, bool | int | float | OptionText], at_most(64)]
+RESERVED = {
+    "add_generation_prompt", "bos_token", "chat_template", "continue_final_message",
+    "conversation", "documents", "eos_token", "messages", "tokenize", "tools",
+}  # fmt: skip
+"""Variables that the rest of a request decides on, or that would be a template of its own."""
+
+
+class ChatPromptFields(ToolFields):
+    """Shared by all routes that render a chat template."""
+
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    think: bool | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    chat_template_kwargs: Options | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+    chat_template: Any | None = None
+    documents: Any | None = None
+
+    def prompt(self, server: Server, wire: Sequence[ChatMessage]) -> ChatPrompt:
+        """The prompt that these messages make. Raises InvalidInputError."""
+        for param, value in {
+            "chat_template": self.chat_template,
+            "documents": self.documents,
+        }.items():
+            if value is not None:
+                raise InvalidInputError(f"'{param}' is not supported by this server.", param)
+        check_count("messages", len(wire), server.config.limits.max_messages)
+        messages, tools = chat_messages(wire), self.tool_set()
+        check_texts(server, "messages", texts_of(messages))
+        check_texts(server, "tools", [tool.description + tool.parameters for tool in tools])
+        return ChatPrompt(
+            messages,
+            tools,
+            self.choice(tools),
+            self.parallel_tool_calls and not self.calls_functions,
+            self._options(),
+            self._continues(messages),
+        )
+
+    def _continues(self, messages: Sequence[Message]) -> bool:
+        if not self.continue_final_message:
+            if self.add_generation_prompt is False:
+                message = "Only 'continue_final_message' goes without a generation prompt."
+                raise InvalidInputError(message, "add_generation_prompt")
+            return False
+        if self.add_generation_prompt:
+            message = "A final message that is continued has no generation prompt after it."
+            raise InvalidInputError(message, "add_generation_prompt")
+        if messages[-1].role != "assistant" or messages[-1].tool_calls:
+            message = "Only a text of the assistant can be continued."
+            raise InvalidInputError(message, "continue_final_message")
+        return True
+
+    def _options(self) -> tuple[tuple[str, TemplateOption], ...]:
+        """The more special field wins: `think` over the effort, the template's own over both."""
+        options: dict[str, TemplateOption] = {}
+        if self.reasoning_effort is not None:
+            options["reasoning_effort"] = self.reasoning_effort
+            if self.reasoning_effort == "none":
+                options["enable_thinking"] = False
+        if self.verbosity is not None:
+            options["verbosity"] = self.verbosity
+        if self.think is not None:
+            options["enable_thinking"] = self.think
+        own = self.chat_template_kwargs or {}
+        if any(name in RESERVED or not name.isidentifier() or len(name) > 64 for name in own):
+            message = "'chat_template_kwargs' has a name that a request must not set."
+            raise InvalidInputError(message, "chat_template_kwargs")
+        return tuple((options | own).items())
