@@ -15,7 +15,8 @@ import numpy as np
 from tests.chat_templates import CHATML
 
 CONTEXT = 256
-CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+INFILL = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *INFILL)
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("i", "n"))
 WIDTH, HEADS, KV_HEADS, LAYERS, FEED_FORWARD = 32, 4, 2, 2, 64
 SPREAD = 0.4

@@ -128,7 +128,7 @@ class ToyRunner:
         self.max_outputs = slots + SCORING_ROWS
         self._step_seconds = step_seconds
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
-        self._outputs: dict[int, list[int]] = {}
+        self._outputs: dict[int, tuple[list[int], int]] = {}
 
     def decode(self, batch: Batch) -> bool:
         time.sleep(self._step_seconds)
@@ -139,12 +139,13 @@ class ToyRunner:
                 raise ValueError("a gap in the positions of a sequence")
             known.append(int(batch.tokens[index]))
             if batch.outputs[index]:
-                self._outputs[index] = known
+                self._outputs[index] = known, len(known)
         return True
 
     def output(self, index: int) -> list[int]:
         """The tokens up to an entry of the last batch whose logits were asked for."""
-        return self._outputs[index]
+        known, length = self._outputs[index]
+        return known[:length]
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> ToySampler:
         return ToySampler(self, params, prompt)

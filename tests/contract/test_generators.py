@@ -22,7 +22,16 @@ from models.errors import (
 )
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.toy.generator import ToyGenerator
-from models.types import ChatPrompt, Message, TextDelta, TextPrompt, TokenPrompt
+from models.types import (
+    ChatPrompt,
+    GenerationRequest,
+    InfillPrompt,
+    Message,
+    TextDelta,
+    TextPrompt,
+    TokenizeRequest,
+    TokenPrompt,
+)
 from tests.generators import (
     WAIT,
     Completion,
@@ -147,8 +156,8 @@ def test_a_bias_forces_and_bans_tokens(engine: Any, run: Any) -> None:
     forced = run(PROMPT, temperature=0, max_tokens=5, logit_bias=((token, 100.0),))
     assert forced.text == "qqqqq"
     (first,) = run(PROMPT, temperature=0, max_tokens=1, logprobs=0).logprobs
-    ids = [i for i in range(200) if engine.detokenize([i]).encode() == first.raw]
-    banned = run(PROMPT, temperature=0, max_tokens=1, logprobs=0, logit_bias=((ids[0], -100.0),))
+    token = _id_of(engine, first.raw)
+    banned = run(PROMPT, temperature=0, max_tokens=1, logprobs=0, logit_bias=((token, -100.0),))
     assert banned.logprobs[0].raw != first.raw
 
 
@@ -235,6 +244,14 @@ def test_a_stop_string_that_never_comes_changes_nothing(run: Any) -> None:
     assert completion.finish_reason == "length"
 
 
+def test_stop_strings_are_not_looked_for_before_min_tokens(run: Any) -> None:
+    text = run(PROMPT, **ENDLESS, max_tokens=20, min_tokens=20).text
+    stops = tuple(set(text))
+    late = run(PROMPT, **ENDLESS, max_tokens=40, min_tokens=20, stop=stops)
+    assert late.usage.completion_tokens > 20
+    assert late.text[: len(text)] == text
+
+
 # --- prompts and usage --------------------------------------------------------------------------
 
 
@@ -281,6 +298,106 @@ def test_texts_tokens_and_chats(run: Any, engine: Any) -> None:
     rendered = engine.render(chat(PROMPT))
     assert PROMPT in rendered
     assert run(chat(PROMPT), temperature=0, max_tokens=12).usage.prompt_tokens > len(tokens)
+
+
+def test_an_echo_comes_first(engine: Any, recorder: Recorder, run: Any) -> None:
+    text = run(PROMPT, **ENDLESS, max_tokens=5).text
+    for prompt in (TextPrompt(PROMPT), TokenPrompt(ids_of(engine, PROMPT))):
+        sampling = request_of("", **ENDLESS, max_tokens=5).sampling
+        engine.add("echo", GenerationRequest(prompt, sampling, echo=True))
+        assert recorder.take("echo").text == PROMPT + text
+
+
+def test_an_echo_alone(engine: Any, recorder: Recorder) -> None:
+    sampling = request_of("", max_tokens=0).sampling
+    engine.add("echo", GenerationRequest(TextPrompt(PROMPT), sampling, echo=True))
+    completion = recorder.take("echo")
+    assert (completion.text, completion.finish_reason) == (PROMPT, "length")
+    assert completion.usage.completion_tokens == 0
+
+
+def _id_of(engine: Any, raw: bytes) -> int:
+    pieces = engine._vocabulary.pieces
+    return int(pieces.index(raw))
+
+
+def test_a_prompt_is_scored_while_others_write(make: Make) -> None:
+    recorder = Recorder()
+    engine = make(recorder, max_sequences=4)
+    alone = GenerationRequest(
+        TextPrompt(PROMPT * 4),
+        request_of("", **ENDLESS, max_tokens=3, logprobs=0).sampling,
+        echo=True,
+    )
+    engine.add("alone", alone)
+    expected = [item.logprob for item in recorder.take("alone").logprobs]
+    for i in range(3):
+        engine.add(f"{i}", request_of(f"{i}", **ENDLESS, max_tokens=60))
+    engine.add("echo", alone)
+    found = [item.logprob for item in recorder.take("echo").logprobs]
+    assert found[0] is None
+    assert found[1:] == pytest.approx(expected[1:], abs=0.05)  # other batches, other kernels
+
+
+def test_a_gap_is_filled(engine: Any, recorder: Recorder, run: Any) -> None:
+    before, after, middle = engine._vocabulary.infill_tokens
+    tokens = (before, *ids_of(engine, "one "), after, *ids_of(engine, " three"), middle)
+    expected = run(TokenPrompt(tokens), **ENDLESS, max_tokens=12)
+    sampling = request_of("", **ENDLESS, max_tokens=12).sampling
+    engine.add("gap", GenerationRequest(InfillPrompt("one ", " three"), sampling))
+    completion = recorder.take("gap")
+    assert completion.text == expected.text
+    assert completion.usage.prompt_tokens == len(tokens)
+
+
+def test_a_text_that_is_too_long_is_shortened_on_request(engine: Any, recorder: Recorder) -> None:
+    sampling = request_of("", **ENDLESS, max_tokens=10).sampling
+    request = GenerationRequest(TextPrompt("x" * 2000 + PROMPT), sampling, truncation="auto")
+    engine.add("long", request)
+    completion = recorder.take("long")
+    assert completion.usage.prompt_tokens == CONTEXT - 10
+    engine.clear_prefix_cache()
+    tokens = ids_of(engine, "x" * 2000 + PROMPT)[-CONTEXT + 10 :]
+    engine.add("short", GenerationRequest(TokenPrompt(tokens), sampling))
+    assert recorder.take("short").text == completion.text
+
+
+def test_a_chat_that_is_too_long_loses_its_oldest_turns_on_request(
+    engine: Any, recorder: Recorder, run: Any
+) -> None:
+    system = Message("system", "Rule.")
+    long = chat(*(f"{i} {PROMPT}" for i in range(9)))
+    sampling = request_of("", **ENDLESS, max_tokens=20).sampling
+    whole = ChatPrompt((system, *long.messages))
+    engine.add("refused", GenerationRequest(TextPrompt("x"), sampling))
+    recorder.take("refused")
+    with pytest.raises(InputTooLongError):
+        engine.add("refused", GenerationRequest(whole, sampling))
+    engine.add("long", GenerationRequest(whole, sampling, truncation="auto"))
+    completion = recorder.take("long")
+    kept = [ChatPrompt((system, *long.messages[i:])) for i in (0, 2, 4, 6, 8)]
+    lengths = [len(engine.tokenize(TokenizeRequest(prompt)).ids) for prompt in kept]
+    fitting = next(i for i, length in enumerate(lengths) if length <= CONTEXT - 20)
+    assert fitting > 0
+    assert completion.usage.prompt_tokens == lengths[fitting]
+    assert completion.text == run(kept[fitting], **ENDLESS, max_tokens=20).text
+
+
+def test_a_last_turn_that_is_too_long_is_refused_all_the_same(engine: Any) -> None:
+    request = GenerationRequest(chat("a", "b", "x" * 5000), truncation="auto")
+    with pytest.raises(InputTooLongError) as caught:
+        engine.add("long", request)
+    assert caught.value.param == "messages"
+
+
+def test_tokens_of_texts_and_chats(engine: Any) -> None:
+    plain = engine.tokenize(TokenizeRequest(TextPrompt(PROMPT)))
+    assert b"".join(plain.pieces).decode() == PROMPT
+    assert plain.context_length == CONTEXT
+    rendered = TextPrompt(engine.render(chat("Hi")))
+    of_text = engine.tokenize(TokenizeRequest(rendered, parse_special=True))
+    assert engine.tokenize(TokenizeRequest(chat("Hi"))).ids == of_text.ids
+    assert len(engine.tokenize(TokenizeRequest(rendered)).ids) > len(of_text.ids)
 
 
 def test_users_cannot_write_control_tokens(run: Any, engine: Any) -> None:

@@ -17,8 +17,8 @@ from models.llama_cpp.engine import LlamaCppGenerator, pool_sizes
 from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
 from models.llama_cpp.runner import LlamaRunner
 from models.toy.sampler import NumpySampler
-from models.types import SamplingParams
-from tests.generators import Recorder, chat, request_of
+from models.types import GenerationRequest, SamplingParams, TokenPrompt
+from tests.generators import Recorder, chat, ids_of, request_of
 from tests.tiny_gguf import CONTEXT, write_gguf
 
 GIB = 2**30
@@ -243,3 +243,27 @@ def test_draws_follow_the_distribution(runner: LlamaRunner) -> None:
     assert counts["native"].keys() == counts["numpy"].keys()
     for token, count in counts["numpy"].items():
         assert counts["native"][token] == pytest.approx(count, abs=120)
+
+
+def test_log_probabilities_of_a_prompt_are_those_of_writing_it(
+    path: Path,
+) -> None:
+    recorder = Recorder()
+    engine = generator(path, recorder)
+    endless = {"temperature": 0, "ignore_eos": True, "max_tokens": 100, "logprobs": 2}
+    engine.add("text", request_of("Once upon a time", **endless))
+    written = recorder.take("text")
+    rest = ids_of(engine, "Once upon a time")
+    pieces = engine._vocabulary.pieces
+    tokens = [*rest, *(pieces.index(item.raw) for item in written.logprobs)]
+    sampling = request_of("", max_tokens=0, logprobs=2).sampling
+    engine.add("echo", GenerationRequest(TokenPrompt(tuple(tokens)), sampling, echo=True))
+    echo = recorder.take("echo")
+    engine.close()
+    assert echo.usage.cached_tokens == 0
+    assert len(echo.logprobs) == len(tokens)
+    assert echo.logprobs[0].logprob is None
+    for read, wrote in zip(echo.logprobs[len(rest) :], written.logprobs, strict=True):
+        assert read.raw == wrote.raw
+        assert read.logprob == pytest.approx(wrote.logprob, abs=0.05)
+        assert read.top[0].logprob == pytest.approx(wrote.top[0].logprob, abs=0.05)
