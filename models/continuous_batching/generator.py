@@ -14,7 +14,9 @@ from models.continuous_batching.runner import Vocabulary
 from models.continuous_batching.sequence import Sequence
 from models.errors import InvalidInputError
 from models.sampling import check_sampling
+from models.structured.compiler import GrammarCompiler
 from models.structured.constraint import TokenConstraint
+from models.structured.grammars import grammar_of
 from models.types import (
     ChatPrompt,
     GenerationRequest,
@@ -51,6 +53,7 @@ class ContinuousGenerator:
         self._prompts = PromptReader(vocabulary, template, context_length)
         self._format = chat_format
         self._visible = _visible_tokens(vocabulary, chat_format)
+        self._compiler = GrammarCompiler(vocabulary)
         self._context_length = context_length
         self._memory_bytes = memory_bytes
 
@@ -163,12 +166,13 @@ class ContinuousGenerator:
 
     def _constraint(self, request: GenerationRequest, prompt: ReadPrompt) -> TokenConstraint | None:
         chat, output = request.prompt, request.output_format
-        grammar = None
         if isinstance(chat, ChatPrompt) and self._format is not None:
             grammar = self._format.grammar(chat, output, prompt.text)
+        else:
+            grammar = None if output is None else grammar_of(output)
         if grammar is None:
             return None
-        raise InvalidInputError("grammars are not wired yet")
+        return self._compiler.compile(grammar, "tools" if output is None else "response_format")
 
 
 def _visible_tokens(vocabulary: Vocabulary, chat_format: ChatFormat | None) -> dict[int, bytes]:

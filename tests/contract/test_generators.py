@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from models.errors import (
@@ -27,6 +31,7 @@ from models.types import (
     GenerationRequest,
     InfillPrompt,
     Message,
+    OutputFormat,
     TextDelta,
     TextPrompt,
     TokenizeRequest,
@@ -250,6 +255,84 @@ def test_stop_strings_are_not_looked_for_before_min_tokens(run: Any) -> None:
     late = run(PROMPT, **ENDLESS, max_tokens=40, min_tokens=20, stop=stops)
     assert late.usage.completion_tokens > 20
     assert late.text[: len(text)] == text
+
+
+# --- structured output --------------------------------------------------------------------------
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "colour": {"enum": ["red", "green", "blue"]},
+        "count": {"type": "integer", "minimum": 0, "maximum": 99},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 5}, "maxItems": 2},
+    },
+    "required": ["colour", "count", "tags"],
+    "additionalProperties": False,
+}
+JSON_OUTPUT = OutputFormat("json_schema", json.dumps(SCHEMA))
+HOT: dict[str, Any] = {"temperature": 2.0, "max_tokens": 200}
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        HOT,
+        {"temperature": 0, "max_tokens": 200},
+        {**HOT, "logprobs": 2},
+        {**HOT, "ignore_eos": True, "min_tokens": 60},
+        {**HOT, "top_k": 2, "min_p": 0.1, "presence_penalty": 1.0, "repetition_penalty": 1.3},
+    ],
+    ids=["hot", "greedy", "logprobs", "no end", "narrow"],
+)
+@pytest.mark.parametrize(
+    "prompt", [TextPrompt(PROMPT), chat("Which colour?")], ids=["text", "chat"]
+)
+def test_a_schema_is_kept_to(
+    engine: Any, recorder: Recorder, prompt: Any, sampling: dict[str, Any]
+) -> None:
+    params = request_of("", **sampling).sampling
+    for seed in range(3):
+        request = GenerationRequest(prompt, replace(params, seed=seed), output_format=JSON_OUTPUT)
+        engine.add("json", request)
+        completion = recorder.take("json")
+        assert completion.finish_reason == "stop", completion.text
+        jsonschema.validate(json.loads(completion.text), SCHEMA)
+
+
+def test_whatever_is_biased_the_schema_is_kept_to(engine: Any, recorder: Recorder) -> None:
+    """A native grammar would abort the process when a bias bans all that it allows."""
+    banned = tuple((token, -100.0) for token in range(259))
+    params = request_of("", **HOT, logit_bias=banned).sampling
+    engine.add("json", GenerationRequest(TextPrompt("x"), params, output_format=JSON_OUTPUT))
+    jsonschema.validate(json.loads(recorder.take("json").text), SCHEMA)
+
+
+def test_choices_and_patterns(engine: Any, recorder: Recorder) -> None:
+    params = request_of("", **HOT).sampling
+    for output, expected in (
+        (OutputFormat("choice", json.dumps(["yes", "no"])), "yes|no"),
+        (OutputFormat("regex", "[a-c]{4}"), "[a-c]{4}"),
+    ):
+        engine.add("one", GenerationRequest(TextPrompt("x"), params, output_format=output))
+        assert re.fullmatch(expected, recorder.take("one").text)
+
+
+def test_log_probabilities_do_not_know_the_schema(engine: Any, recorder: Recorder) -> None:
+    params = request_of("", temperature=0, logprobs=3, max_tokens=200).sampling
+    plain = GenerationRequest(TextPrompt("x"), params)
+    engine.add("plain", plain)
+    engine.add("json", replace(plain, output_format=JSON_OUTPUT))
+    first, held = recorder.take("plain").logprobs[0], recorder.take("json").logprobs[0]
+    assert held.raw == b"{"
+    assert [item.raw for item in held.top] == [item.raw for item in first.top]
+
+
+def test_a_schema_that_cannot_be_kept_to_is_refused(engine: Any, run: Any) -> None:
+    output = OutputFormat("json_schema", json.dumps({"type": "nope"}))
+    with pytest.raises(InvalidInputError) as caught:
+        engine.add("json", GenerationRequest(TextPrompt("x"), output_format=output))
+    assert caught.value.param == "response_format"
+    assert run("x", max_tokens=1).usage.completion_tokens == 1
 
 
 # --- prompts and usage --------------------------------------------------------------------------
@@ -598,7 +681,7 @@ def test_random_requests_and_cancellations_leave_the_kv_pool_as_it_was(make: Mak
 
 def _random_request(chance: random.Random) -> Any:
     prompt = "".join(chance.choices("abc é🙂<|>", k=chance.randint(1, 80)))
-    return request_of(
+    request = request_of(
         chat(prompt) if chance.random() < 0.5 else prompt,
         temperature=chance.choice([0, 0.7, 1.5]),
         top_p=chance.choice([1.0, 0.9]),
@@ -611,6 +694,8 @@ def _random_request(chance: random.Random) -> Any:
         repetition_penalty=chance.choice([1.0, 1.3]),
         ignore_eos=chance.random() < 0.3,
     )
+    output = chance.choice([None, None, JSON_OUTPUT, OutputFormat("choice", '["a", "b"]')])
+    return replace(request, output_format=output, echo=chance.random() < 0.2)
 
 
 def test_closing_answers_whoever_waits(make: Make) -> None:
