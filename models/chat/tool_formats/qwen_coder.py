@@ -1,0 +1,151 @@
+"""`<function=name>` with a `<parameter=name>` for every argument: Qwen3-Coder and Qwen 3.5."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from models.chat.lark import Grammar, any_of
+from models.chat.text_source import Markers, NotACall, Steps, TextSource
+from models.chat.tool_formats.base import CallableTool
+from models.chat.tool_formats.calls import Call, Calls, openai_id
+from models.chat.tool_formats.json_calls import HermesFormat
+
+_VALUE_END = Markers(["\n</parameter>", "</parameter>"])
+_NAME = re.compile(r"[^<>\s]+")
+_HERMES = HermesFormat()
+_COMPOSED = {"anyOf", "oneOf", "allOf", "$ref", "const"}
+
+
+class QwenCoderFormat:
+    """Values of strings are plain text, all others JSON. Calls as Hermes writes them are read too:
+    models that know both forms mix them up."""
+
+    openings: tuple[str, ...] = ("<tool_call>", "<function=")
+    markers: tuple[str, ...] = ("<tool_call>", "</tool_call>")
+    bare = False
+    new_id: Callable[[], str] = staticmethod(openai_id)
+    repeats = True
+
+    def read(self, opening: str, source: TextSource, calls: Calls) -> Steps[None]:
+        if opening == "<tool_call>":
+            yield from source.space()
+            if (yield from source.peek()) in ("{", "["):
+                yield from _HERMES.read(opening, source, calls)
+                return
+            yield from source.expect("<function=")
+        name = yield from source.run(_NAME)
+        yield from source.expect(">")
+        call = calls.begin(name)
+        call.arguments("{")
+        yield from _read_parameters(source, call, calls.properties(name))
+        call.arguments("}")
+        call.end()
+        yield from source.space()
+        yield from source.literal("</tool_call>")
+        source.record()
+
+    def grammar(self, tools: Sequence[CallableTool], grammar: Grammar, *, many: bool) -> str:
+        del many
+        functions = any_of(_function(tool, grammar) for tool in tools)
+        end = grammar.text("\n</tool_call>")
+        return f'"\\n" {functions} {end}'
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _read_parameters(source: TextSource, call: Call, schemas: Mapping[str, Any]) -> Steps[None]:
+    separator = ""
+    while True:
+        yield from source.space()
+        if (yield from source.expect("<parameter=", "</function>")) == "</function>":
+            return
+        name = yield from source.run(_NAME)
+        yield from source.expect(">")
+        yield from source.literal("\n")
+        call.arguments(f"{separator}{_quoted(name)}: ")
+        separator = ", "
+        if _is_text(schemas.get(name)):
+            yield from _read_text(source, call)
+        else:
+            yield from _read_json(source, call)
+
+
+def _read_text(source: TextSource, call: Call) -> Steps[None]:
+    call.arguments('"')
+    end = yield from source.until(_VALUE_END, lambda text: call.arguments(_quoted(text)[1:-1]))
+    if not end:
+        raise NotACall
+    call.arguments('"')
+
+
+def _read_json(source: TextSource, call: Call) -> Steps[None]:
+    parts: list[str] = []
+    if not (yield from source.until(_VALUE_END, parts.append)):
+        raise NotACall
+    text = "".join(parts).strip()
+    call.arguments(text if _is_json(text) else _quoted(text))
+
+
+def _is_text(schema: Any) -> bool:
+    """A value of this schema is a string as it stands, or nothing is known of it."""
+    if not isinstance(schema, dict):
+        return True
+    kinds = schema.get("type")
+    if kinds is None:
+        choices = schema.get("enum")
+        if isinstance(choices, list):
+            return all(isinstance(choice, str) for choice in choices)
+        return not _COMPOSED & schema.keys()
+    return "string" in kinds if isinstance(kinds, list) else kinds == "string"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+# --- constraining -------------------------------------------------------------------------------
+
+
+def _function(tool: CallableTool, grammar: Grammar) -> str:
+    properties = tool.schema.get("properties")
+    if isinstance(properties, dict):
+        required = tool.schema.get("required") or []
+        shared = {k: v for k, v in tool.schema.items() if k in ("$defs", "definitions")}
+        parameters = " ".join(
+            _parameter(name, schema, shared, grammar) + ("" if name in required else "?")
+            for name, schema in properties.items()
+        )
+    else:
+        name = grammar.terminal(r"/[^<>\s]+/")
+        value = grammar.through("\n</parameter>\n")
+        parameters = f'("<parameter=" {name} ">\\n" {value})*'
+    head = _quoted(f"<function={tool.name}>\n")
+    return f'{head} {parameters} "</function>"'
+
+
+def _parameter(name: str, schema: Any, shared: dict[str, Any], grammar: Grammar) -> str:
+    end = "\n</parameter>\n"
+    if isinstance(schema, dict) and "enum" in schema and _is_text(schema):
+        value = any_of(grammar.text(str(choice) + end) for choice in schema["enum"])
+    elif _is_text(schema):
+        value = grammar.through(end)
+    else:
+        value = f"{grammar.schema({**schema, **shared})} {_quoted(end)}"
+    head = _quoted(f"<parameter={name}>\n")
+    return f"({head} {value})"
