@@ -14,7 +14,7 @@ from deployments.delta_streams import DeltaStreams
 from deployments.engines import generator
 from deployments.replica import ModelReplica
 from models.base import Generator
-from models.types import Delivery, GenerationRequest
+from models.types import ChatPrompt, Delivery, GenerationRequest, TokenizeRequest, Tokens
 
 SEED_RANGE = 2**32
 
@@ -81,6 +81,19 @@ class Generation(ModelReplica[Generator]):
         """End a call and free its sequences within one step; unknown calls are ignored."""
         self._stop(call_id)
         self._streams.cancel(call_id)
+
+    async def tokenize(self, model_id: str, request: TokenizeRequest) -> Tokens:
+        engine = await self._models.get(model_id)
+        return await asyncio.to_thread(engine.tokenize, request)
+
+    async def detokenize(self, model_id: str, ids: Sequence[int]) -> str:
+        engine = await self._models.get(model_id)
+        return await asyncio.to_thread(engine.detokenize, ids)
+
+    async def render(self, model_id: str, prompt: ChatPrompt) -> str:
+        """The text that a chat becomes."""
+        engine = await self._models.get(model_id)
+        return await asyncio.to_thread(engine.render, prompt)
 
     def _stop(self, call_id: str) -> None:
         running = self._running.pop(call_id, None)

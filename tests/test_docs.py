@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.chat import (
+    ChatCompletionContentPartParam,
+    ChatCompletionContentPartRefusalParam,
+    ChatCompletionMessageParam,
+)
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParams
+from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 from pydantic import BaseModel
 
 from config.settings import AppConfig, TaskSettings
 from deployments.ingress.app import all_endpoints
 from deployments.ingress.errors import ANSWERS, HTTP_CODES
+from deployments.ingress.routes.chat_request import ChatBody
+from deployments.ingress.routes.completions import CompletionBody
 
 ROOT = Path(__file__).parents[1]
 API = (ROOT / "docs" / "api.md").read_text()
@@ -36,10 +45,43 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     assert documented == answered | {(str(status), code) for status, code in HTTP_CODES.items()}
 
 
+def section(anchor: str) -> str:
+    """What the reference says from an anchor to the next."""
+    return API.partition(f'<a id="{anchor}"></a>')[2].partition("<a id=")[0]
+
+
 def test_every_field_of_openais_chat_request_is_documented() -> None:
-    fields = set(CompletionCreateParamsBase.__annotations__) | {"stream"}
-    assert len(fields) > 20
-    assert fields <= first_cells(API)
+    fields = set(ChatParams.__annotations__) | {"stream"}
+    assert len(fields) > 30
+    assert fields <= first_cells(section("chat"))
+
+
+def test_every_field_of_openais_completion_request_is_documented() -> None:
+    fields = set(CompletionParams.__annotations__) | {"stream"}
+    assert len(fields) > 15
+    assert fields <= first_cells(section("completions"))
+
+
+@pytest.mark.parametrize("kind", get_args(ChatCompletionMessageParam), ids=lambda t: t.__name__)
+def test_every_field_of_openais_messages_is_documented(kind: type) -> None:
+    assert set(kind.__annotations__) <= first_cells(section("chat"))
+
+
+PART_TYPES = (*get_args(ChatCompletionContentPartParam), ChatCompletionContentPartRefusalParam)
+
+
+@pytest.mark.parametrize("kind", PART_TYPES, ids=lambda t: t.__name__)
+def test_every_field_of_openais_content_parts_is_documented(kind: type) -> None:
+    assert set(kind.__annotations__) - {"type"} <= first_cells(section("chat"))
+
+
+@pytest.mark.parametrize(
+    ("anchor", "body"), [("chat", ChatBody), ("completions", CompletionBody)], ids=str
+)
+def test_every_field_that_is_read_is_documented(anchor: str, body: type[BaseModel]) -> None:
+    """The sampling and format fields that completions share are in the table of chat."""
+    documented = first_cells(section(anchor)) | first_cells(section("chat"))
+    assert set(body.model_fields) <= documented
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> set[str]:

@@ -21,6 +21,7 @@ from deployments.ingress.routes import (
     models,
     ocr,
     rerank,
+    tokenization,
 )
 from deployments.ingress.routes.docs import docs_endpoints
 from deployments.ingress.server import Endpoint, Server
@@ -28,6 +29,7 @@ from deployments.ingress.server import Endpoint, Server
 TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,
     *completions.ENDPOINTS,
+    *tokenization.ENDPOINTS,
     *embeddings.ENDPOINTS,
     *rerank.ENDPOINTS,
     *ocr.ENDPOINTS,

@@ -14,13 +14,8 @@ from deployments.ingress.server import Server, check_count, check_texts
 from models.errors import InvalidInputError
 from models.types import ChatPrompt, Message, TemplateOption
 
-OptionText = Annotated[str, Field(max_length=4096)]
-Options = Annotated[dict[str, bool | int | float | OptionText], at_most(64)]
-RESERVED = {
-    "add_generation_prompt", "bos_token", "chat_template", "continue_final_message",
-    "conversation", "documents", "eos_token", "messages", "tokenize", "tools",
-}  # fmt: skip
-"""Variables that the rest of a request decides on, or that would be a template of its own."""
+OptionText = Annotated[str, Field(max_length=256)]
+Options = Annotated[dict[str, bool | int | float | OptionText], at_most(16)]
 
 
 class ChatPromptFields(ToolFields):
@@ -37,14 +32,9 @@ class ChatPromptFields(ToolFields):
     chat_template: Any | None = None
     documents: Any | None = None
 
-    def prompt(self, server: Server, wire: Sequence[ChatMessage]) -> ChatPrompt:
+    def prompt_of(self, server: Server, wire: Sequence[ChatMessage]) -> ChatPrompt:
         """The prompt that these messages make. Raises InvalidInputError."""
-        for param, value in {
-            "chat_template": self.chat_template,
-            "documents": self.documents,
-        }.items():
-            if value is not None:
-                raise InvalidInputError(f"'{param}' is not supported by this server.", param)
+        self._refuse()
         check_count("messages", len(wire), server.config.limits.max_messages)
         messages, tools = chat_messages(wire), self.tool_set()
         check_texts(server, "messages", texts_of(messages))
@@ -57,6 +47,17 @@ class ChatPromptFields(ToolFields):
             self._options(),
             self._continues(messages),
         )
+
+    def _refuse(self) -> None:
+        """Templates come with the models, never from a request."""
+        refused = {
+            "chat_template": self.chat_template,
+            "chat_template_kwargs": (self.chat_template_kwargs or {}).get("chat_template"),
+            "documents": self.documents,
+        }
+        for param, value in refused.items():
+            if value is not None:
+                raise InvalidInputError(f"'{param}' has what this server does not take.", param)
 
     def _continues(self, messages: Sequence[Message]) -> bool:
         if not self.continue_final_message:
@@ -73,7 +74,10 @@ class ChatPromptFields(ToolFields):
         return True
 
     def _options(self) -> tuple[tuple[str, TemplateOption], ...]:
-        """The more special field wins: `think` over the effort, the template's own over both."""
+        """The more special field wins: `think` over the effort, the template's own over both.
+
+        The engine knows which names a template may be given.
+        """
         options: dict[str, TemplateOption] = {}
         if self.reasoning_effort is not None:
             options["reasoning_effort"] = self.reasoning_effort
@@ -83,8 +87,5 @@ class ChatPromptFields(ToolFields):
             options["verbosity"] = self.verbosity
         if self.think is not None:
             options["enable_thinking"] = self.think
-        own = self.chat_template_kwargs or {}
-        if any(name in RESERVED or not name.isidentifier() or len(name) > 64 for name in own):
-            message = "'chat_template_kwargs' has a name that a request must not set."
-            raise InvalidInputError(message, "chat_template_kwargs")
-        return tuple((options | own).items())
+        options |= self.chat_template_kwargs or {}
+        return tuple(options.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from models.errors import DeadlineExceededError
 from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,
+    ChatPrompt,
     ChoiceDelta,
     DetectorInfo,
     EmbeddingRequest,
@@ -29,6 +30,8 @@ from models.types import (
     ReplicaStatus,
     RerankRequest,
     RerankResult,
+    TokenizeRequest,
+    Tokens,
 )
 
 RequestT = TypeVar("RequestT")
@@ -95,12 +98,13 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
 
 
 class GenerationClient(TaskClient):
-    """Text generation."""
+    """Text generation, and how its models read texts."""
 
-    def __init__(self, replicas: Replicas, *, deadline_s: float) -> None:
+    def __init__(self, replicas: Replicas, *, deadline_s: float, text_deadline_s: float) -> None:
         super().__init__(replicas)
         self._session = GenerationSession(replicas)
         self._deadline_s = deadline_s
+        self._text_deadline_s = text_deadline_s
 
     async def stream(
         self, model_id: str, requests: list[GenerationRequest]
@@ -118,6 +122,22 @@ class GenerationClient(TaskClient):
                 except TimeoutError:
                     raise _deadline_exceeded(self._deadline_s) from None
                 yield deltas
+
+    async def tokenize(self, model_id: str, request: TokenizeRequest) -> Tokens:
+        async with within(self._text_deadline_s):
+            tokens: Tokens = await self._replicas.call("tokenize", model_id, request)
+        return tokens
+
+    async def detokenize(self, model_id: str, ids: Sequence[int]) -> str:
+        async with within(self._text_deadline_s):
+            text: str = await self._replicas.call("detokenize", model_id, ids)
+        return text
+
+    async def render(self, model_id: str, prompt: ChatPrompt) -> str:
+        """The text that a chat becomes."""
+        async with within(self._text_deadline_s):
+            text: str = await self._replicas.call("render", model_id, prompt)
+        return text
 
 
 class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
@@ -186,7 +206,9 @@ def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients
     shared = _BatchSettings(settings=config.coalescing, deadline_s=config.deadlines.batch_s)
     return Clients(
         generation=GenerationClient(
-            replicas["generation"], deadline_s=config.deadlines.generation_s
+            replicas["generation"],
+            deadline_s=config.deadlines.generation_s,
+            text_deadline_s=config.deadlines.batch_s,
         ),
         embedding=BatchClient(replicas["embedding"], "embed", size=embedding_size, **shared),
         rerank=BatchClient(replicas["rerank"], "rank", size=rerank_size, **shared),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -11,65 +10,17 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from models.errors import EngineDeadError, InputTooLongError
-from models.types import (
-    ChatPrompt,
-    ChoiceDelta,
-    Delivery,
-    GenerationRequest,
-    Message,
-    TextDelta,
-    TextPrompt,
-    TokenLogprob,
-    TokenPrompt,
-    Usage,
+from models.types import ChatPrompt, Message, TextDelta, TextPrompt, TokenPrompt, Usage
+from tests.scripted_generation import (
+    CHAT,
+    COMPLETION,
+    HELLO,
+    completion_chunk,
+    events_of,
+    post,
+    script,
+    sent_to,
 )
-from tests.fakes import FakeReplicas, make_client
-
-LOGPROB = TokenLogprob("He", b"He", -0.5, (TokenLogprob("Hi", b"Hi", -1.5),))
-
-
-def script(*items: Any) -> FakeReplicas:
-    """A replica whose `generate` yields the items; an exception is raised in its turn."""
-
-    async def generate(
-        session_id: str, call_id: str, model_id: str, requests: list[GenerationRequest]
-    ) -> AsyncGenerator[list[Delivery]]:
-        yield []
-        for item in items:
-            if isinstance(item, Exception):
-                raise item
-            deltas = tuple(ChoiceDelta(index, delta) for index, delta in item)
-            yield [Delivery(call_id, deltas)]
-
-    return FakeReplicas(streams={"generate": generate})
-
-
-HELLO = (
-    [(0, TextDelta("He", (LOGPROB,)))],
-    [(0, TextDelta("llo"))],
-    [(0, TextDelta("", finish_reason="stop", usage=Usage(7, 2, 3)))],
-)
-CHAT = {"model": "chat-model", "messages": [{"role": "user", "content": "hi"}]}
-COMPLETION = {"model": "chat-model", "prompt": "hi"}
-
-
-def post(replicas: FakeReplicas, path: str, body: dict[str, Any]) -> Any:
-    return make_client({"generation": replicas}).post(path, json=body)
-
-
-def events_of(response: Any) -> list[str]:
-    assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.headers["cache-control"] == "no-cache"
-    frames = response.text.split("\n\n")
-    assert frames.pop() == ""
-    assert all(frame.startswith("data: ") for frame in frames)
-    return [frame.removeprefix("data: ") for frame in frames]
-
-
-def sent_to(replicas: FakeReplicas) -> list[GenerationRequest]:
-    ((method, (_session, _call, model_id, requests)),) = replicas.calls
-    assert (method, model_id) == ("generate", "chat-model")
-    return list(requests)
 
 
 def test_chat_completion() -> None:
@@ -240,16 +191,6 @@ def test_completion_logprobs() -> None:
     assert logprobs.token_logprobs == [-0.5]
     assert logprobs.top_logprobs == [{"Hi": -1.5}]
     assert logprobs.text_offset == [0]
-
-
-def completion_chunk(event: str) -> Completion:
-    """The package has no type for chunks: `Completion` demands a finish_reason, which OpenAI's own
-    chunks have as null until the last. Everything else is checked strictly."""
-    chunk = json.loads(event)
-    for choice in chunk["choices"]:
-        if choice["finish_reason"] is None:
-            choice["finish_reason"] = "length"
-    return Completion.model_validate_json(json.dumps(chunk), strict=True)
 
 
 def test_completion_stream() -> None:

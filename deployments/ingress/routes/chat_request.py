@@ -115,7 +115,7 @@ class ChatBody(
             raise InvalidInputError("'top_logprobs' needs 'logprobs' to be true.", "top_logprobs")
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerationRequest(
-            self.prompt(server, self.messages),
+            self.prompt_of(server, self.messages),
             self.sampling(max_stops=limits.max_stop_sequences, logprobs=logprobs),
             self.n,
             output_format=self.output_format(),
