@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
@@ -14,9 +13,6 @@ from models.structured.matcher import GrammarConstraint
 
 MAX_GRAMMAR = 512 * 1024
 """Characters: the schemas of many tools at once."""
-
-MAX_COMPILED = 64
-"""Compiled grammars that are kept; of one schema of the largest size, 3 MB each."""
 
 _MAX_REASON = 200
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'
@@ -40,19 +36,17 @@ def _limits() -> LLParserLimits:
 
 class GrammarCompiler:
     """Compiles grammars for one vocabulary, from any thread. What llguidance needs to know of the
-    vocabulary is prepared when the first grammar comes: 0.1 s for 49,000 tokens."""
+    vocabulary is prepared when the first grammar comes: 0.1 s for 49,000 tokens.
 
-    def __init__(self, vocabulary: Vocabulary, *, max_compiled: int = MAX_COMPILED) -> None:
+    Compiled grammars are not kept: a usual schema takes 1 ms. Copies of one would share its
+    automaton, and with it the limits, so that one output could make others fail.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._limits = _limits()
-        self._max_compiled = max_compiled
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Compiled grammars at hand."""
-        return len(self._compiled)
 
     def compile(self, grammar: str, param: str) -> GrammarConstraint:
         """A constraint at the beginning of a grammar, for one completion.
@@ -60,44 +54,15 @@ class GrammarCompiler:
         Raises InvalidInputError, naming the request's field `param`, when the grammar is not
         valid, too complex, or nothing fits it.
         """
-        if len(grammar) > MAX_GRAMMAR:
-            raise InvalidInputError("The schemas are too large together.", param)
-        matcher = self._copy(grammar)
-        if matcher is None:
-            matcher = self._build(grammar, param)
-            self._keep(grammar, matcher.deep_copy())
+        _check_text(grammar, param)
+        text = _NO_FORCING + grammar
+        matcher = LLMatcher(self._prepared(), text, log_level=0, limits=self._limits)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # shows whether anything fits
+        if matcher.is_error():
+            fault = f"The output cannot be held to this format: {_reason(matcher)}."
+            raise InvalidInputError(fault, param)
         return GrammarConstraint(matcher, self._vocabulary.size)
-
-    def _copy(self, grammar: str) -> LLMatcher | None:
-        with self._lock:
-            known = self._compiled.get(grammar)
-            if known is None:
-                return None
-            self._compiled.move_to_end(grammar)
-            return known.deep_copy()
-
-    def _keep(self, grammar: str, matcher: LLMatcher) -> None:
-        with self._lock:
-            self._compiled[grammar] = matcher
-            while len(self._compiled) > self._max_compiled:
-                self._compiled.popitem(last=False)
-
-    def _build(self, grammar: str, param: str) -> LLMatcher:
-        try:
-            matcher = LLMatcher(
-                self._prepared(), _NO_FORCING + grammar, log_level=0, limits=self._limits
-            )
-        except UnicodeEncodeError:
-            raise InvalidInputError("The output format is not valid Unicode.", param) from None
-        if matcher.is_error():
-            raise InvalidInputError(
-                f"The output cannot be held to this format: {_reason(matcher)}.", param
-            )
-        # The first mask shows whether anything fits, and its states are computed once for all.
-        matcher.compute_bitmask()
-        if matcher.is_error():
-            raise InvalidInputError("No output fits this format.", param)
-        return matcher
 
     def _prepared(self) -> LLTokenizer:
         with self._lock:
@@ -106,10 +71,21 @@ class GrammarCompiler:
             return self._tokenizer
 
 
+def _check_text(grammar: str, param: str) -> None:
+    if len(grammar) > MAX_GRAMMAR:
+        raise InvalidInputError("The schemas are too large together.", param)
+    try:
+        grammar.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError("The output format is not valid Unicode.", param) from None
+
+
 def _reason(matcher: LLMatcher) -> str:
     """llguidance's message without its position and the excerpts of the grammar."""
     text = re.sub(r"^at \d+\(\d+\): (failed to compile JSON schema: )?", "", matcher.get_error())
     text = re.split(r"\n +\d+ \| |\n<", text, maxsplit=1)[0]
+    if text == "NoExtensionBias":
+        return "nothing fits it"
     return " ".join(text.split())[:_MAX_REASON].rstrip(".")
 
 

@@ -104,7 +104,7 @@ def _regex(pattern: str, param: str) -> str:
         _refuse(f"The regular expression must have 1 to {MAX_REGEX} characters.", param)
     if not _is_text(pattern):
         _refuse("The regular expression must not contain control characters.", param)
-    return f"/{regex_to_lark(pattern)}/"
+    return "/" + regex_to_lark(pattern, "d") + "/"
 
 
 def _choice(definition: str, param: str) -> str:

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher
 
 from models.errors import ModelError
 from models.types import FloatArray
 
-_LIMITS = ("ParserTooComplex", "LexerTooComplex")
+_FORBIDDEN = ("doesn't satisfy the grammar", "parser stopped")
+"""In llguidance's message when a token did not fit; all its other errors are limits. Its stop
+reasons do not tell the two apart."""
 
-
-def _forbidden_by_byte() -> npt.NDArray[np.uint64]:
-    """For each byte of a bit mask, eight booleans that say which of its tokens are forbidden, as
-    one number: [256]."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    table = np.ascontiguousarray(bits == 0).view(np.uint64)[:, 0]
-    table.flags.writeable = False
-    return table
-
-
-_FORBIDDEN_BY_BYTE = _forbidden_by_byte()
+NOT_ALLOWED = "A token was chosen that the output's grammar does not allow."
+TOO_COMPLEX = "The output's grammar has become too complex to follow."
 
 
 class GrammarConstraint:
-    """The `TokenConstraint` of a grammar: `matcher` is its own, `size` the size of the vocabulary.
-
-    What it needs per step is allocated once: a bit and a boolean per token.
-    """
+    """The `TokenConstraint` of a grammar; `size` tokens are in the vocabulary, and nobody else has
+    the `matcher`."""
 
     def __init__(self, matcher: LLMatcher, size: int) -> None:
         self._matcher = matcher
         self._size = size
-        words = (size + 31) // 32
-        self._mask = np.zeros(words, np.uint32)
-        self._bytes = self._mask.view(np.uint8)
-        self._forbidden = np.zeros(4 * words, np.uint64)
-        self._flags = self._forbidden.view(np.bool_)
+        self._bits = np.zeros((size + 31) // 32, np.uint32)
+        self._bytes = self._bits.view(np.uint8)
         self._finished = matcher.is_stopped()
 
     @property
@@ -46,24 +33,25 @@ class GrammarConstraint:
 
     def mask(self, logits: FloatArray) -> None:
         """Rows may be longer than the vocabulary (padding is forbidden) or shorter."""
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._check()
-        np.take(_FORBIDDEN_BY_BYTE, self._bytes, out=self._forbidden, mode="clip")
+        np.invert(self._bits, out=self._bits)
+        forbidden = np.unpackbits(self._bytes, bitorder="little").view(np.bool_)
         known = min(self._size, len(logits))
-        np.copyto(logits[:known], -np.inf, where=self._flags[:known])
+        np.copyto(logits[:known], -np.inf, where=forbidden[:known])
         logits[known:] = -np.inf
 
     def accept(self, token: int) -> None:
-        if not self._matcher.consume_token(token):
-            self._check()
-            raise ModelError("A token was chosen that the grammar does not allow.")
+        fits = self._matcher.consume_token(token)
         self._check()
+        if not fits:
+            raise ModelError(NOT_ALLOWED)
 
     def _check(self) -> None:
-        """Look at the state of the matcher, which never raises: in a faulty state, all that it
-        says is that the completion should end."""
+        """Raise what went wrong: a matcher never does, and says in a faulty state that the
+        completion should end."""
         if self._matcher.is_error():
-            if self._matcher.stop_reason() in _LIMITS:
-                raise ModelError("The output's grammar has become too complex to follow.")
-            raise ModelError("A token was chosen that the grammar does not allow.")
+            error = self._matcher.get_error()
+            forbidden = any(part in error for part in _FORBIDDEN)
+            raise ModelError(NOT_ALLOWED if forbidden else TOO_COMPLEX)
         self._finished = self._matcher.is_stopped()
