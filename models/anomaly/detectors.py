@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.anomaly.artefacts import Artefact, ArtefactStore, Pointer
 from models.anomaly.backends import BACKENDS, backend_of
 from models.anomaly.calibration import Scores
-from models.anomaly.detector_cache import DetectorCache
 from models.anomaly.fitted import FittedDetector, restored, stored_info
 from models.anomaly.tables import Matrix
+from models.artefact_cache import ArtefactCache
+from models.artefacts import Artefact, ArtefactStore, Pointer
 from models.errors import (
     InvalidInputError,
     ModelError,
@@ -56,7 +56,7 @@ class Detectors:
             raise ModelLoadError(error.message) from error
         self._n_threads = n_threads
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="detectors")
-        self._cache = DetectorCache(max_cached_bytes)
+        self._cache: ArtefactCache[FittedDetector] = ArtefactCache(max_cached_bytes)
         self._fits = threading.BoundedSemaphore(max_fits)
 
     @property

@@ -20,10 +20,10 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from models.anomaly.artefacts import Artefact
 from models.anomaly.backends import BACKENDS, Backend, State, backend_of
 from models.anomaly.calibration import Calibration, Scores, bounded
 from models.anomaly.tables import MAX_MAGNITUDE, Column, Matrix, TableEncoder, fit_encoder
+from models.artefacts import Artefact
 from models.errors import InvalidInputError, ModelError, StorageError
 from models.types import DetectorInfo, FitRequest
 

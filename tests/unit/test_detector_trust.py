@@ -16,8 +16,8 @@ import skops.io
 from sklearn.ensemble import IsolationForest
 
 from models.anomaly import fitted
-from models.anomaly.artefacts import CURRENT, ArtefactStore
 from models.anomaly.detectors import Detectors
+from models.artefacts import CURRENT, ArtefactStore
 from models.errors import (
     StorageError,
 )

@@ -1,4 +1,4 @@
-"""Where fitted detectors are kept: one folder per name, one sub-folder per version.
+"""Where what clients have fitted is kept: one folder per name, one sub-folder per version.
 
     <root>/locks/0 … f                         taken by writers only, one of sixteen by name
     <root>/models/<sha256 of the name>/current             which version is the current one
@@ -37,8 +37,8 @@ FOLDER_PATTERN = re.compile(r"[0-9a-f]{32}")
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 READ_ATTEMPTS = 20
 """Times that a version may be replaced while one call reads it."""
-CANNOT_WRITE = "The detector could not be stored."
-CANNOT_READ = "The stored detector cannot be read."
+CANNOT_WRITE = "The fitted model could not be stored."
+CANNOT_READ = "The stored model cannot be read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ArtefactStore:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             if not self._models.is_dir():
-                raise StorageError("The folder of fitted detectors cannot be used.") from error
+                raise StorageError("The folder of fitted models cannot be used.") from error
         self._sweep_all()
 
     def pointer(self, name: str) -> Pointer:
@@ -122,7 +122,7 @@ class ArtefactStore:
                 if pointer is not None:
                     yield pointer, _read_manifest(folder, pointer)
             except (OSError, StorageError):
-                LOGGER.warning("a stored detector cannot be read and is not listed")
+                LOGGER.warning("a stored model cannot be read and is not listed")
 
     def publish(
         self, name: str, manifest: Mapping[str, object], files: Mapping[str, bytes]
@@ -159,7 +159,7 @@ class ArtefactStore:
         except FileNotFoundError:
             raise ModelNotFoundError(name) from None
         except OSError as error:
-            raise StorageError("The detector could not be deleted.") from error
+            raise StorageError("The fitted model could not be deleted.") from error
 
     def _folder(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
@@ -172,7 +172,7 @@ class ArtefactStore:
                 with self._locked(folder):
                     _sweep(folder)
             except (OSError, StorageError):
-                LOGGER.warning("a folder of the store of detectors cannot be swept")
+                LOGGER.warning("a folder of the store of fitted models cannot be swept")
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -263,7 +263,7 @@ def _read_manifest(folder: Path, pointer: Pointer) -> Mapping[str, object]:
     """Raises OSError, or StorageError for a manifest that is not the one pointed at."""
     text = (folder / pointer.folder / MANIFEST).read_bytes()
     if hashlib.sha256(text).hexdigest() != pointer.digest:
-        raise StorageError("The stored detector does not match its digest.")
+        raise StorageError("The stored model does not match its digest.")
     try:
         manifest = json.loads(text)
     except ValueError as error:
@@ -284,5 +284,5 @@ def _read(folder: Path, pointer: Pointer) -> Artefact:
             raise StorageError(CANNOT_READ)
         files[name] = (folder / pointer.folder / name).read_bytes()
         if hashlib.sha256(files[name]).hexdigest() != digest:
-            raise StorageError("The stored detector does not match its digest.")
+            raise StorageError("The stored model does not match its digest.")
     return Artefact(pointer, manifest, files)

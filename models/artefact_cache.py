@@ -1,4 +1,4 @@
-"""Loaded detectors, bounded by bytes; the least recently used one leaves first."""
+"""Loaded artefacts, bounded by bytes; the least recently used one leaves first."""
 
 from __future__ import annotations
 
@@ -6,33 +6,47 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from models.errors import ModelError
 
-if TYPE_CHECKING:
-    from models.anomaly.fitted import FittedDetector
+
+class SizeInfo(Protocol):
+    """`size_bytes` is that of the artefact's files."""
+
+    @property
+    def size_bytes(self) -> int: ...
 
 
-class DetectorCache:
+class Sized(Protocol):
+    """Whatever has been fitted and can be loaded."""
+
+    @property
+    def info(self) -> SizeInfo: ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class ArtefactCache(Generic[T]):
     """Keyed by a version's own random name, so a refit or a deletion can never be missed.
 
-    Threads that want one detector wait for a single load; loads of others go on beside it.
+    Threads that want one artefact wait for a single load; loads of others go on beside it.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, FittedDetector] = OrderedDict()
-        self._loading: dict[str, Future[FittedDetector]] = {}
+        self._loaded: OrderedDict[str, T] = OrderedDict()
+        self._loading: dict[str, Future[T]] = {}
         self._bytes = 0
 
     @property
     def size_bytes(self) -> int:
         return self._bytes
 
-    def get(self, key: str, load: Callable[[], FittedDetector]) -> FittedDetector:
-        """The detector, loaded if need be; raises what `load` raises."""
+    def get(self, key: str, load: Callable[[], T]) -> T:
+        """The artefact, loaded if need be; raises what `load` raises."""
         with self._lock:
             if key in self._loaded:
                 self._loaded.move_to_end(key)
@@ -42,13 +56,13 @@ class DetectorCache:
                 mine = self._loading[key] = Future()
         return waiting.result() if waiting else self._load(key, load, mine)
 
-    def put(self, key: str, detector: FittedDetector) -> None:
-        """Keep a detector; one above the bound alone is not kept."""
+    def put(self, key: str, artefact: T) -> None:
+        """Keep an artefact; one above the bound alone is not kept."""
         with self._lock:
             if key in self._loaded:
                 return
-            self._loaded[key] = detector
-            self._bytes += detector.info.size_bytes
+            self._loaded[key] = artefact
+            self._bytes += artefact.info.size_bytes
             while self._bytes > self._max_bytes:
                 _, oldest = self._loaded.popitem(last=False)
                 self._bytes -= oldest.info.size_bytes
@@ -58,17 +72,15 @@ class DetectorCache:
             self._loaded.clear()
             self._bytes = 0
 
-    def _load(
-        self, key: str, load: Callable[[], FittedDetector], promise: Future[FittedDetector]
-    ) -> FittedDetector:
+    def _load(self, key: str, load: Callable[[], T], promise: Future[T]) -> T:
         try:
-            detector = load()
+            artefact = load()
         except BaseException as error:
             promise.set_exception(error if isinstance(error, ModelError) else ModelError())
             raise
         finally:
             with self._lock:
                 del self._loading[key]
-        self.put(key, detector)
-        promise.set_result(detector)
-        return detector
+        self.put(key, artefact)
+        promise.set_result(artefact)
+        return artefact

@@ -1,4 +1,4 @@
-"""Loaded detectors: one load for many threads, bounded by bytes, least recently used first."""
+"""Loaded artefacts: one load for many threads, bounded by bytes, least recently used first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from models.anomaly.detector_cache import DetectorCache
+from models.artefact_cache import ArtefactCache
 from models.errors import StorageError
 
 WAIT = 10.0
 
 
-def detector(size: int = 10) -> Any:
+def artefact(size: int = 10) -> Any:
     return SimpleNamespace(info=SimpleNamespace(size_bytes=size))
 
 
@@ -35,18 +35,18 @@ class Loader:
         assert self.open.wait(WAIT)
         if self.error:
             raise self.error
-        return detector()
+        return artefact()
 
 
-def test_a_detector_is_loaded_once() -> None:
-    cache, load = DetectorCache(100), Loader()
+def test_an_artefact_is_loaded_once() -> None:
+    cache, load = ArtefactCache[Any](100), Loader()
     assert cache.get("a", load) is cache.get("a", load)
     assert load.loads == 1
     assert cache.size_bytes == 10
 
 
 def test_the_least_recently_used_leaves_first() -> None:
-    cache, load = DetectorCache(30), Loader()
+    cache, load = ArtefactCache[Any](30), Loader()
     for key in "abc":
         cache.get(key, load)
     cache.get("a", load)
@@ -60,14 +60,14 @@ def test_the_least_recently_used_leaves_first() -> None:
 
 
 def test_one_above_the_bound_is_used_but_not_kept() -> None:
-    cache = DetectorCache(30)
-    big = detector(31)
+    cache = ArtefactCache[Any](30)
+    big = artefact(31)
     assert cache.get("big", lambda: big) is big
     assert cache.size_bytes == 0
 
 
 def test_threads_wait_for_one_load_and_others_go_on() -> None:
-    cache, slow = DetectorCache(100), Loader(opened=False)
+    cache, slow = ArtefactCache[Any](100), Loader(opened=False)
     results: list[Any] = []
     threads = [
         threading.Thread(target=lambda: results.append(cache.get("a", slow))) for _ in range(5)
@@ -84,7 +84,7 @@ def test_threads_wait_for_one_load_and_others_go_on() -> None:
 
 
 def test_a_failed_load_fails_all_who_wait_and_is_tried_again() -> None:
-    cache, slow = DetectorCache(100), Loader(opened=False, error=StorageError("broken"))
+    cache, slow = ArtefactCache[Any](100), Loader(opened=False, error=StorageError("broken"))
     errors: list[BaseException] = []
 
     def get() -> None:
@@ -106,11 +106,11 @@ def test_a_failed_load_fails_all_who_wait_and_is_tried_again() -> None:
 
 def test_other_exceptions_reach_the_loading_thread_unchanged() -> None:
     with pytest.raises(ZeroDivisionError):
-        DetectorCache(100).get("a", Loader(error=ZeroDivisionError()))
+        ArtefactCache[Any](100).get("a", Loader(error=ZeroDivisionError()))
 
 
 def test_clear_forgets_everything() -> None:
-    cache, load = DetectorCache(100), Loader()
+    cache, load = ArtefactCache[Any](100), Loader()
     cache.get("a", load)
     cache.clear()
     assert cache.size_bytes == 0

@@ -1,4 +1,4 @@
-"""The store of fitted detectors: atomic, durable, safe across processes, and never a path."""
+"""The store of what clients have fitted: atomic, durable, safe across processes, and never a path."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from models.anomaly import artefacts
-from models.anomaly.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore
+from models import artefacts
+from models.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore
 from models.errors import ModelNotFoundError, StorageError
 
 PROJECT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_nothing_is_readable_by_others(store: ArtefactStore) -> None:
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from models.anomaly import artefacts
+from models import artefacts
 
 root, action, point = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = artefacts.ArtefactStore(root)
@@ -357,7 +357,7 @@ def test_links_are_neither_followed_nor_removed(store: ArtefactStore, tmp_path: 
 WORK = """
 import sys
 from pathlib import Path
-from models.anomaly.artefacts import ArtefactStore
+from models.artefacts import ArtefactStore
 from models.errors import ModelNotFoundError
 
 store, seen = ArtefactStore(Path(sys.argv[1])), 0
