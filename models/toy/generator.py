@@ -1,9 +1,10 @@
 """A generator without weights, for tests and for trying the server out.
 
-It answers a chat with the last message and continues a text by repeating it. Tokens are bytes,
-the answer is written by random draws from a distribution that favours the right byte, so that
-every sampling parameter has an effect: at high temperatures it makes typing errors. Everything
-around the model (scheduling, prefix cache, stop strings, cancellation) is the real engine.
+It answers a chat with the last message, which may be a call of a tool, and continues a text by
+repeating it. Tokens are bytes, the answer is written by random draws from a distribution that
+favours the right byte, so that every sampling parameter has an effect: at high temperatures it
+makes typing errors. Everything around the model (scheduling, prefix cache, stop strings,
+cancellation) is the real engine.
 """
 
 from __future__ import annotations
@@ -38,8 +39,15 @@ CONTROL_TOKENS = {
 }
 VOCABULARY_SIZE = 262
 CHAT_TEMPLATE = """\
+{%- if tools -%}
+    {{- '<|im_start|>system\\n<tools>' + tools | tojson + '</tools><|im_end|>' -}}
+{%- endif -%}
 {%- for message in messages -%}
-    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' -}}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content -}}
+    {%- for call in message.tool_calls -%}
+        {{- '<tool_call>' + call.function | tojson + '</tool_call>' -}}
+    {%- endfor -%}
+    {{- '<|im_end|>' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
