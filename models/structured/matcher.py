@@ -8,12 +8,9 @@ from llguidance import LLMatcher
 from models.errors import ModelError
 from models.types import FloatArray
 
-_FORBIDDEN = ("doesn't satisfy the grammar", "parser stopped")
-"""In llguidance's message when a token did not fit; all its other errors are limits. Its stop
-reasons do not tell the two apart."""
-
-NOT_ALLOWED = "A token was chosen that the output's grammar does not allow."
-TOO_COMPLEX = "The output's grammar has become too complex to follow."
+_FAILED = "The output cannot be held to its format any further."
+"""The grammar became too complex, or a token was accepted that it forbids. llguidance's own errors
+do not tell the two apart: past a limit, a token that was allowed may be said not to fit."""
 
 
 class GrammarConstraint:
@@ -42,16 +39,13 @@ class GrammarConstraint:
         logits[known:] = -np.inf
 
     def accept(self, token: int) -> None:
-        fits = self._matcher.consume_token(token)
+        if not self._matcher.consume_token(token):
+            raise ModelError(_FAILED)
         self._check()
-        if not fits:
-            raise ModelError(NOT_ALLOWED)
 
     def _check(self) -> None:
         """Raise what went wrong: a matcher never does, and says in a faulty state that the
         completion should end."""
         if self._matcher.is_error():
-            error = self._matcher.get_error()
-            forbidden = any(part in error for part in _FORBIDDEN)
-            raise ModelError(NOT_ALLOWED if forbidden else TOO_COMPLEX)
+            raise ModelError(_FAILED)
         self._finished = self._matcher.is_stopped()

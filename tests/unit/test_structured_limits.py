@@ -239,7 +239,7 @@ def write_masked(state: TokenConstraint, text: bytes) -> None:
 def test_a_pattern_that_becomes_too_complex_fails_its_request_and_no_other() -> None:
     text = grammar_of(OutputFormat("json_schema", json.dumps(pattern("(.{0,200}a){200}"))))
     state = write(COMPILER.compile(text, "schema"), '"')
-    with pytest.raises(ModelError, match="too complex to follow"):
+    with pytest.raises(ModelError, match="any further"):
         write_masked(state, bytes(random.Random(0).choices(b"ab", k=200)))
     other = COMPILER.compile(text, "schema")
     assert {piece[:1] for piece in allowed_text(other)} == {b'"'}
