@@ -16,6 +16,8 @@ EXPECTED = {
     "rerank": "giant panda",
     "ocr": "Invoice 2041",
     "anomaly": "ANOMALY",
+    "structured_output": "of 5, recommended: ",
+    "tools": "get_temperature: ",
 }
 
 
