@@ -17,11 +17,19 @@ from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,
     ChatPrompt,
+    ClassificationRequest,
+    ClassificationResult,
+    ClassifierFitRequest,
+    ClassifierInfo,
+    ClassifierRequest,
     DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
+    EntityRequest,
+    EntityResult,
     FitRequest,
     GenerationRequest,
+    LabelScores,
     OcrRequest,
     OcrResult,
     RerankRequest,
@@ -112,6 +120,51 @@ class Reranker(BatchModel[RerankRequest, RerankResult], Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+
+class Classifier(BatchModel[ClassificationRequest, ClassificationResult], Protocol):
+    """A sequence classifier: texts or pairs in, a score per label out.
+
+    Natural language inference models also take the request's own labels.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class EntityRecognizer(BatchModel[EntityRequest, EntityResult], Protocol):
+    """A token classifier: texts in, labelled parts of them out."""
+
+    @property
+    def entity_labels(self) -> tuple[str, ...]:
+        """What entities may be called, without the prefixes of a scheme."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Of one window; longer texts are read in several."""
+
+
+class ClassifierLibrary(Model, Protocol):
+    """Classifiers that clients have fitted, by name, kept on disk; blocking and thread-safe."""
+
+    def fit(self, request: ClassifierFitRequest) -> ClassifierInfo:
+        """Fit, store and replace. Raises InvalidInputError, OverloadedError or StorageError."""
+
+    def predict(
+        self, requests: Sequence[ClassifierRequest]
+    ) -> builtins.list[LabelScores | ModelError]:
+        """One entry per request, in order; a request that fails alone is its error."""
+
+    def list(self) -> builtins.list[ClassifierInfo]: ...
+
+    def get(self, name: str) -> ClassifierInfo:
+        """Raises ModelNotFoundError."""
+
+    def delete(self, name: str) -> None:
+        """Raises ModelNotFoundError."""
 
 
 class TextRecognizer(BatchModel[OcrRequest, OcrResult], Protocol):

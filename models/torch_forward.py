@@ -26,7 +26,10 @@ from models.types import FloatArray
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Forward = Callable[[Sequence[TokenSequence]], Tensor]
-"""Sequences in ascending order of length to float32 [sequences, features]."""
+"""Sequences in ascending order of length to float32 [sequences, features].
+
+Of models that say something of every token: [tokens, features], the sequences one after another.
+"""
 
 LOGGER = logging.getLogger(__name__)
 PACKING_TOLERANCE = 1e-3
@@ -63,17 +66,25 @@ class ForwardPaths(Protocol):
 class TorchRunner:
     """A loaded model: token sequences in any order to one row of features each.
 
+    `per_token`: to one row for each token of the sequence instead.
     `max_tokens` is `limit` or what the position table allows, `packed` and `dtype` say which path
     was chosen, `memory_bytes` is the size of the weights.
     """
 
     def __init__(
-        self, paths: ForwardPaths, tokenizer: TextTokenizer, limit: int, options: TorchOptions
+        self,
+        paths: ForwardPaths,
+        tokenizer: TextTokenizer,
+        limit: int,
+        options: TorchOptions,
+        *,
+        per_token: bool = False,
     ) -> None:
         torch.set_num_threads(options.n_threads)
         register_packed_attention()
         self._paths = paths
         self._options = options
+        self._per_token = per_token
         self.packed = False
         self.dtype = _dtype(options)
         model = paths.load().to(options.device)
@@ -85,13 +96,16 @@ class TorchRunner:
             self.features = int(self._forward(samples[:1]).shape[-1])
 
     def __call__(self, sequences: list[TokenSequence]) -> list[FloatArray]:
-        """One float32 row per sequence; called on the compute thread only."""
+        """Float32 features of each sequence; called on the compute thread only."""
         if self._forward is None:
             raise RuntimeError("the model has been freed")
         torch.set_num_threads(self._options.n_threads)  # a setting of the calling thread
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         with torch.inference_mode():
             rows = self._forward([sequences[i] for i in order]).float().cpu().numpy()
+        if self._per_token:
+            ends = np.cumsum([len(sequences[i]) for i in order])
+            rows = np.split(rows, ends[:-1])
         results: list[FloatArray] = [rows[0]] * len(order)
         for row, index in zip(rows, order, strict=True):
             results[index] = np.asarray(row, dtype=np.float32)

@@ -1,0 +1,151 @@
+"""The forward passes of sequence and token classifiers, with the family's own unmodified head.
+
+Packed: the trunk runs on the flat axis, its states go to the head in float32 (a logit in bfloat16
+would have two significant digits).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
+
+from models.errors import ModelLoadError
+from models.length_split import split_by_length
+from models.model_folder import ModelFolder
+from models.packed_transformer import PackedBackbone, padded_inputs
+from models.pooling import pool
+from models.tokenization import TokenSequence
+from models.torch_forward import Forward
+from models.transformers_loading import load_transformer
+
+
+class SequenceClassifierPaths:
+    """`ForwardPaths` of models with one row of logits per sequence: [sequences, labels]."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+        if len(folder.read_objects("modules.json")) > 1:
+            raise ModelLoadError("classifiers with further modules are not supported")
+
+    def load(self) -> Any:
+        return load_transformer(AutoModelForSequenceClassification, self._folder)
+
+    def plain(self, model: Any) -> Forward:
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            parts = [
+                model(**padded_inputs(model, sequences[start:end])).logits
+                for start, end in split_by_length([len(s) for s in sequences])
+            ]
+            return torch.cat(parts)
+
+        return forward
+
+    def packed(self, model: Any) -> Forward:
+        backbone = PackedBackbone(_without_pooler(model.base_model))
+        head = _head(model)
+        mode = _read_position(model)
+
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            states = pool(backbone(sequences), [len(s) for s in sequences], (mode,))
+            return head(states.unsqueeze(1))
+
+        return forward
+
+    def trunk(self, model: Any) -> Sequence[nn.Module]:
+        return _trunk(model)
+
+
+class TokenClassifierPaths:
+    """`ForwardPaths` of models with one row of logits per token: [tokens, labels]."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+
+    def load(self) -> Any:
+        return load_transformer(AutoModelForTokenClassification, self._folder)
+
+    def plain(self, model: Any) -> Forward:
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            parts = []
+            for start, end in split_by_length([len(s) for s in sequences]):
+                inputs = padded_inputs(model, sequences[start:end])
+                parts.append(model(**inputs).logits[inputs["attention_mask"].bool()])
+            return torch.cat(parts)
+
+        return forward
+
+    def packed(self, model: Any) -> Forward:
+        backbone = PackedBackbone(_without_pooler(model.base_model))
+        head = _head(model)
+
+        def forward(sequences: Sequence[TokenSequence]) -> Tensor:
+            return head(backbone(sequences).float().unsqueeze(0))[0]
+
+        return forward
+
+    def trunk(self, model: Any) -> Sequence[nn.Module]:
+        return _trunk(model)
+
+
+def _trunk(model: Any) -> Sequence[nn.Module]:
+    return [child for name, child in model.base_model.named_children() if name != "pooler"]
+
+
+def _read_position(model: Any) -> str:
+    """Which state the family's classification head reads."""
+    if isinstance(model, GenericForSequenceClassification):  # decoders
+        return "lasttoken"
+    return "mean" if getattr(model.config, "classifier_pooling", None) == "mean" else "cls"
+
+
+def _head(model: Any) -> Callable[[Tensor], Tensor]:
+    """The classifier's own head: states [sequences, tokens, hidden] to its logits."""
+    pooler = getattr(model.base_model, "pooler", None)
+    head = _shallow(model)
+    setattr(head, model.base_model_prefix, _GivenStates(pooler))
+
+    def forward(states: Tensor) -> Tensor:
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        logits: Tensor = head(inputs_embeds=states, attention_mask=mask).logits
+        return logits
+
+    return forward
+
+
+class _GivenStates(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Stands in for the trunk below a head: its output is the states it is given."""
+
+    def __init__(self, pooler: nn.Module | None) -> None:
+        super().__init__()
+        self.pooler = pooler
+
+    def forward(
+        self, *_: Any, inputs_embeds: Tensor, **__: Any
+    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
+        pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=inputs_embeds, pooler_output=pooled
+        )
+
+
+def _without_pooler(trunk: nn.Module) -> nn.Module:
+    """The same trunk less its pooler, which would read the first token of the whole batch."""
+    if getattr(trunk, "pooler", None) is None:
+        return trunk
+    bare = _shallow(trunk)
+    bare.pooler = None
+    return bare
+
+
+def _shallow(module: Any) -> Any:
+    """A module with the same children, some of which can be replaced without touching it."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
