@@ -18,16 +18,19 @@ LOGGER = logging.getLogger(__name__)
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
-def load_transformer(auto_class: Any, folder: ModelFolder) -> Any:
-    """A float32 model in evaluation mode. ModelLoadError when weights are missing or broken."""
+def load_transformer(
+    auto_class: Any, folder: ModelFolder, *, dtype: torch.dtype = torch.float32, **options: Any
+) -> Any:
+    """A model in evaluation mode. ModelLoadError when weights are missing or broken."""
     try:
         model, report = auto_class.from_pretrained(
             folder.path,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
+            **options,
         )
     except LOAD_ERRORS as error:
         LOGGER.warning("a model does not load", exc_info=error)
@@ -38,17 +41,23 @@ def load_transformer(auto_class: Any, folder: ModelFolder) -> Any:
     return model.eval()
 
 
-def load_tokenizer(path: Path, *, lowercase: bool = False) -> TextTokenizer:
-    """The fast tokenizer of the folder, with the settings transformers would give it."""
+def load_fast_tokenizer(path: Path, **options: Any) -> Any:
+    """The fast tokenizer of the folder as transformers makes it. Raises ModelLoadError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False
+            path, local_files_only=True, trust_remote_code=False, **options
         )
     except LOAD_ERRORS as error:
         LOGGER.warning("a tokenizer does not load", exc_info=error)
         raise ModelLoadError("the tokenizer cannot be loaded") from error
     if not tokenizer.is_fast:
         raise ModelLoadError("the tokenizer has no fast (tokenizer.json) version")
+    return tokenizer
+
+
+def load_tokenizer(path: Path, *, lowercase: bool = False) -> TextTokenizer:
+    """The fast tokenizer of the folder, with the settings transformers would give it."""
+    tokenizer = load_fast_tokenizer(path)
     if lowercase:
         lowercased(tokenizer.backend_tokenizer)
     return TextTokenizer(

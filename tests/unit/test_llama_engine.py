@@ -13,8 +13,8 @@ import pytest
 from models.continuous_batching.batch import Batch
 from models.errors import InvalidInputError, ModelLoadError
 from models.llama_cpp.bindings import NativeModel
-from models.llama_cpp.engine import LlamaCppGenerator, pool_sizes
-from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
+from models.llama_cpp.engine import LlamaCppGenerator
+from models.llama_cpp.gguf_header import read_gguf_header
 from models.llama_cpp.runner import LlamaRunner
 from models.toy.sampler import NumpySampler
 from models.types import GenerationRequest, SamplingParams, TokenPrompt
@@ -110,37 +110,7 @@ def test_llama_cpp_writes_to_the_log_not_to_stderr(
     assert capfd.readouterr().err == ""
 
 
-# --- sizes of the pool --------------------------------------------------------------------------
-
-
-def header_of(context: int, kv_bytes_per_cell: int) -> GgufHeader:
-    heads = kv_bytes_per_cell // 4
-    values: dict[str, Any] = {
-        "general.architecture": "a",
-        "a.context_length": context,
-        "a.block_count": 1,
-        "a.attention.head_count": heads,
-        "a.embedding_length": heads,
-    }
-    return GgufHeader(values, tensor_count=1)
-
-
-@pytest.mark.parametrize(
-    ("context", "options", "expected"),
-    [
-        (8192, {"max_sequences": 4}, (8192, 8192)),
-        (8192, {"max_sequences": 16}, (8192, 16384)),
-        (8192, {"max_sequences": 1, "n_ctx": 1000}, (1000, 1024)),
-        (131072, {"max_sequences": 16}, (16384, 16384)),  # 2 GiB of 128 KiB each
-        (131072, {"max_sequences": 16, "n_ctx": 32768}, (32768, 32768)),  # asked for
-        (131072, {"max_sequences": 16, "kv_cells": 5000}, (5120, 5120)),
-    ],
-)
-def test_pool_sizes(context: int, options: dict[str, int], expected: tuple[int, int]) -> None:
-    header = header_of(context, 128 * 1024)
-    assert header.kv_bytes_per_cell == 128 * 1024
-    chosen = {"n_ctx": None, "kv_cells": None, **options}
-    assert pool_sizes(header, **chosen) == expected  # type: ignore[arg-type]
+# --- memory -------------------------------------------------------------------------------------
 
 
 def test_memory_is_weights_and_pool(path: Path) -> None:
