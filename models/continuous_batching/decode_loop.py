@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvPool
@@ -77,7 +77,11 @@ class DecodeLoop:
         return bool(self.scheduler.running or self.scheduler.waiting)
 
     def submit(self, sequence: Sequence) -> None:
-        sequence.sampler = self.runner.sampler(sequence.sampling, sequence.known.tolist())
+        params = sequence.sampling
+        if sequence.constraint is not None:
+            # the grammar knows where the text may end; both could forbid every token
+            params = replace(params, min_tokens=0, ignore_eos=False)
+        sequence.sampler = self.runner.sampler(params, sequence.known.tolist())
         self.scheduler.submit(sequence)
 
     def cancel(self, request_id: str) -> None:
@@ -153,6 +157,9 @@ class DecodeLoop:
         """Add one token to a sequence; what goes wrong here ends this request alone."""
         try:
             return self._add_token(sequence, index)
+        except ModelError as error:
+            self._retire(sequence)
+            return error
         except Exception:
             _log.exception("a request failed during sampling")
             self._retire(sequence)

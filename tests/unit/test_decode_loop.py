@@ -212,3 +212,60 @@ def test_cancelling_frees_at_once(steps: int) -> None:
     assert loop.step() == []
     loop.cache.clear()
     assert loop.pool.used == 0
+
+
+class Refusing:
+    """A constraint that the text gets too complex for after some tokens."""
+
+    finished = False
+
+    def __init__(self, tokens: int) -> None:
+        self.left = tokens
+
+    def mask(self, logits: Any) -> None:
+        if not self.left:
+            raise ModelError("too complex")
+        self.left -= 1
+
+    def accept(self, token: int) -> None:
+        """Anything goes."""
+
+
+def test_a_grammar_that_cannot_be_followed_ends_its_request_alone() -> None:
+    loop = loop_of()
+    submit(loop, "other", "ab", max_new=10)
+    failing = submit(loop, "failing", "cd", max_new=10)
+    failing.constraint = Refusing(3)
+    events = [event for _ in range(10) for event in loop.step()]
+    errors = [(name, str(event)) for name, event in events if isinstance(event, ModelError)]
+    assert errors == [("failing", "too complex")]
+    assert failing.generated == 3
+    assert sum(name == "other" for name, _ in events) == 10
+    assert loop.scheduler.running == 0
+
+
+class Complete:
+    """A constraint under which nothing but the end may follow two tokens."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.tokens == 2
+
+    def mask(self, logits: Any) -> None:
+        """Anything goes."""
+
+    def accept(self, token: int) -> None:
+        self.tokens += 1
+
+
+def test_a_complete_text_ends_whatever_else_was_asked_for() -> None:
+    loop = loop_of()
+    sequence = submit(loop, "one", "ab", max_new=10, min_tokens=8)
+    sequence.constraint = Complete()
+    last = [event for _ in range(3) for _, event in loop.step()][-1]
+    assert isinstance(last, TextDelta)
+    assert last.finish_reason == "stop"
+    assert sequence.generated == 2
