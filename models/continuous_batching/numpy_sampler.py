@@ -106,7 +106,8 @@ def _repeated(scores: FloatArray, penalty: float) -> FloatArray:
 
 
 def likeliest(scores: FloatArray, count: int) -> npt.NDArray[np.intp]:
-    """The ids of the `count` highest scores, highest first, of equal ones the lower id first."""
+    """The ids of the `count` highest scores, highest first, then by id; of several equal
+    last ones any may be left out."""
     if count < len(scores):
         best = np.sort(np.argpartition(scores, -count)[-count:])
         return best[np.argsort(-scores[best], kind="stable")]

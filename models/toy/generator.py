@@ -21,8 +21,8 @@ from models.continuous_batching.batch import Batch
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
+from models.continuous_batching.numpy_sampler import NumpySampler
 from models.structured.constraint import TokenConstraint
-from models.toy.sampler import NumpySampler
 from models.types import FloatArray, SamplingParams
 
 CONTEXT_LENGTH = 4096

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from models.continuous_batching.batch import Batch
+from models.continuous_batching.numpy_sampler import NumpySampler
 from models.errors import InvalidInputError, ModelLoadError
 from models.llama_cpp.bindings import NativeModel
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.gguf_header import read_gguf_header
 from models.llama_cpp.runner import LlamaRunner
-from models.toy.sampler import NumpySampler
 from models.types import GenerationRequest, SamplingParams, TokenPrompt
 from tests.generators import Recorder, chat, ids_of, request_of
 from tests.tiny_gguf import CONTEXT, write_gguf

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.continuous_batching.numpy_sampler import NumpySampler, likeliest
 from models.errors import InvalidInputError
 from models.logprobs import token_logprob
 from models.sampling import check_sampling, is_greedy
-from models.toy.sampler import NumpySampler
 from models.types import SamplingParams
 
 VOCABULARY = 100
@@ -157,3 +157,70 @@ def test_logprobs_of_extreme_logits_are_finite() -> None:
     entry = token_logprob(np.array([1e4, -1e4], np.float32), 1, 20, [b"a", b"b"])
     assert entry.logprob == pytest.approx(-2e4)
     assert len(entry.top) == 2
+
+
+def test_of_large_vocabularies_the_likeliest_thousand_can_be_drawn() -> None:
+    logits = np.zeros(5000, np.float32)
+    logits[1000:2000] = 0.5
+    drawn = {
+        NumpySampler(SamplingParams(seed=seed), prompt=(), end_tokens=()).choose(logits)
+        for seed in range(300)
+    }
+    assert min(drawn) >= 1000
+    assert max(drawn) < 2000
+    assert len(drawn) > 200
+
+
+def test_the_likeliest_tokens_come_in_order() -> None:
+    scores = np.zeros(5000, np.float32)
+    scores[[70, 30, 4000, 20]] = [2, 5, 5, 4]
+    assert likeliest(scores, 4).tolist() == [30, 4000, 20, 70]
+    assert likeliest(scores, 3).tolist() == [30, 4000, 20]
+    assert likeliest(scores[:2], 1000).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 2**64 - 1])
+def test_every_seed_that_is_accepted_works(seed: int) -> None:
+    draw = [
+        NumpySampler(SamplingParams(seed=seed), prompt=(), end_tokens=()).choose(LOGITS)
+        for _ in range(2)
+    ]
+    assert draw[0] == draw[1]
+
+
+class Only:
+    """A constraint that allows some tokens."""
+
+    finished = False
+
+    def __init__(self, *allowed: int) -> None:
+        self._allowed = list(allowed)
+
+    def mask(self, logits: Any) -> None:
+        kept = logits[self._allowed]
+        logits[:] = -np.inf
+        logits[self._allowed] = kept
+
+    def accept(self, token: int) -> None:
+        raise NotImplementedError
+
+
+def test_a_constraint_decides_what_can_be_chosen() -> None:
+    before = LOGITS.copy()
+    for params in ({"temperature": 0}, {"temperature": 3.0}, {"logit_bias": ((0, 100.0),)}):
+        chosen = {
+            NumpySampler(SamplingParams(seed=seed, **params), prompt=(), end_tokens=()).choose(
+                LOGITS, Only(2, 4)
+            )
+            for seed in range(60)
+        }
+        assert chosen <= {2, 4}
+    assert np.array_equal(LOGITS, before)
+
+
+def test_tokens_chosen_otherwise_are_taken_note_of() -> None:
+    sampler = NumpySampler(
+        SamplingParams(temperature=0, presence_penalty=2.0), prompt=(), end_tokens=()
+    )
+    sampler.accept(0)
+    assert sampler.choose(LOGITS) == 1
