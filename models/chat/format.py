@@ -21,7 +21,7 @@ PLAIN_START = r"/(\s*[^\s{\[`](?s:.*))?/"
 """Text that does not begin like calls that are a whole reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ChatFormat:
     """The reply format of one model, known from its template and its control tokens.
 

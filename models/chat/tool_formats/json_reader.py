@@ -16,6 +16,7 @@ Write = Callable[[str], object]
 
 _IN_STRING = re.compile(r'[^"\\]+')
 _IN_OBJECT = re.compile(r'[^"{}\[\]]+')
+_OPENING = re.compile(r"[{\[]+")
 _IN_PRIMITIVE = re.compile(r"[^\s,:\"{}\[\]]+")
 _CODE_UNIT = re.compile("[0-9a-fA-F]{4}")
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -46,10 +47,12 @@ def _copy_nested(source: TextSource, write: Write) -> Steps[None]:
             yield from _copy_string(source, write)
         elif text := source.take(_IN_OBJECT):
             write(text)
+        elif brackets := source.take(_OPENING):
+            write(brackets)
+            depth += len(brackets)
         else:
-            bracket = yield from source.next()
-            write(bracket)
-            depth += 1 if bracket in "{[" else -1
+            write((yield from source.next()))
+            depth -= 1
             if depth == 0:
                 return
 
