@@ -157,6 +157,8 @@ class ModelSpec(_Entry):
     description: str = ""
     limits: Limits = Limits()
     engine_options: dict[str, Any] = Field(default_factory=dict)
+    input_vocabulary: Literal["cl100k", "native"] = "cl100k"
+    """Whose ids clients send as the `input` of an embedding request: OpenAI's, or the model's."""
     created: int = Field(default=0, ge=0, description="Unix seconds shown by GET /v1/models")
 
     @property
@@ -207,6 +209,8 @@ class Catalog(BaseModel):
 
 SHIPPED_CATALOG = Path(__file__).with_name("catalog.yaml")
 OPTIONAL_CATALOG = Path(__file__).with_name("catalog_optional.yaml")
+ASSET_CATALOG = Path(__file__).with_name("catalog_assets.yaml")
+"""Files that models need beside their weights; none of them is served."""
 
 
 def load_catalog(path: Path = SHIPPED_CATALOG) -> Catalog:

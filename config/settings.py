@@ -45,6 +45,13 @@ class TaskSettings(_Settings):
     """A replica without requests for this long is stopped."""
 
 
+class EmbeddingSettings(TaskSettings):
+    """Embedding can remember."""
+
+    cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Vectors that a replica keeps for texts that come again; 0: none."""
+
+
 class GenerationSettings(TaskSettings):
     """Generation decodes for as long as clients read: it gets the larger share."""
 
@@ -141,7 +148,7 @@ class AppConfig(_Settings):
     deadlines: DeadlineSettings = DeadlineSettings()
     coalescing: CoalescingSettings = CoalescingSettings()
     generation: GenerationSettings = GenerationSettings()
-    embedding: TaskSettings = TaskSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
     rerank: TaskSettings = TaskSettings()
     classification: TaskSettings = TaskSettings()
     ocr: CpuTaskSettings = CpuTaskSettings()

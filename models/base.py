@@ -25,6 +25,7 @@ from models.types import (
     DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
+    EncoderInfo,
     EntityRequest,
     EntityResult,
     FitRequest,
@@ -35,6 +36,7 @@ from models.types import (
     RerankRequest,
     RerankResult,
     TextDelta,
+    TextToken,
     TokenizeRequest,
     Tokens,
 )
@@ -113,6 +115,22 @@ class Encoder(BatchModel[EmbeddingRequest, EmbeddingResult], Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+    @property
+    def info(self) -> EncoderInfo: ...
+
+    def tokenize(
+        self, texts: Sequence[str], *, specials: bool = True, prompt_name: str | None = None
+    ) -> list[list[TextToken]]:
+        """Tokens of every text, however many. Thread-safe, as is the next.
+
+        Raises InvalidInputError.
+        """
+
+    def detokenize(
+        self, sequences: Sequence[Sequence[int]], *, skip_specials: bool = True
+    ) -> list[str]:
+        """The text of every sequence of ids. Raises InvalidInputError."""
 
 
 class Reranker(BatchModel[RerankRequest, RerankResult], Protocol):

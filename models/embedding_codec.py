@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from tokenizers import Encoding
 
+from models.embedding_prompts import PromptBook
 from models.errors import InputTooLongError, InvalidInputError, ModelError
 from models.text_engine import estimate_tokens
 from models.tokenization import TextTokenizer, TokenSequence, check_text
-from models.types import EmbeddingRequest, EmbeddingResult, FloatArray, Usage
+from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, FloatArray, Usage
+
+KIND_NAMES: dict[EmbeddingKind, str] = {
+    "dense": "dense vectors",
+    "tokens": "vectors of its tokens",
+    "sparse": "sparse vectors",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingCodec:
-    """`Codec` of every bi-encoder. `prompts` are prefixes by name; token ids get none."""
+    """`Codec` of every bi-encoder. Prompts are put before texts, never before token ids.
+
+    `normalizes`: the model's vectors have unit length, and its rows come before that step.
+    `late_chunking`: its pooling can be applied to parts of a sequence.
+    """
 
     tokenizer: TextTokenizer
     dimensions: int
     max_tokens: int
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    default_prompt: str | None = None
+    prompts: PromptBook = field(default_factory=PromptBook)
+    normalizes: bool = False
+    late_chunking: bool = False
 
     def estimate(self, request: EmbeddingRequest) -> int:
         sizes = (estimate_tokens(i) if isinstance(i, str) else len(i) for i in request.inputs)
@@ -32,55 +44,64 @@ class EmbeddingCodec:
         self, requests: Sequence[EmbeddingRequest]
     ) -> list[list[TokenSequence] | ModelError]:
         """All texts of all sound requests go through the tokenizer in one call."""
-        faults = [self._fault(request) for request in requests]
-        texts = [
-            text
-            for request, fault in zip(requests, faults, strict=True)
-            if fault is None
-            for text in self._prompted(request)
-        ]
+        prepared = [self._prepared(request) for request in requests]
+        texts = [text for entry in prepared if isinstance(entry, list) for text in entry]
         contents = iter(self.tokenizer.contents(texts))
         return [
-            fault if fault is not None else self._sequences(request, contents)
-            for request, fault in zip(requests, faults, strict=True)
+            self._sequences(request, contents) if isinstance(entry, list) else entry
+            for request, entry in zip(requests, prepared, strict=True)
         ]
 
     def decode(
         self, request: EmbeddingRequest, sequences: list[TokenSequence], rows: list[FloatArray]
     ) -> EmbeddingResult:
-        vectors = np.stack(rows)
+        vectors = rows[0] if request.late_chunking else np.stack(rows)
         if not np.isfinite(vectors).all():
             raise ModelError("The model gives no finite vector for this input.")
+        normalize = self.normalizes if request.normalize is None else request.normalize
         if request.dimensions is not None:
-            vectors = _shortened(vectors, request.dimensions)
-        return EmbeddingResult(vectors, Usage(prompt_tokens=sum(map(len, sequences))))
+            vectors = vectors[:, : request.dimensions]
+            normalize = normalize or request.normalize is None
+        if normalize:
+            vectors = unit_length(vectors)
+        lengths = tuple(map(len, sequences))
+        return EmbeddingResult(vectors, Usage(prompt_tokens=sum(lengths)), lengths)
 
-    def _prompted(self, request: EmbeddingRequest) -> list[str]:
-        name = request.prompt_name or self.default_prompt
-        prompt = self.prompts.get(name, "") if name else ""
-        return [prompt + text for text in request.inputs if isinstance(text, str)]
-
-    def _fault(self, request: EmbeddingRequest) -> InvalidInputError | None:
+    def _prepared(self, request: EmbeddingRequest) -> list[str] | InvalidInputError:
+        """The texts with their prompts, or what is wrong with the request."""
         try:
             self._check(request)
+            prefix = self.prompts.prefix(request)
         except InvalidInputError as error:
             return error
-        return None
+        texts = [text for text in request.inputs if isinstance(text, str)]
+        if request.late_chunking:  # one text in parts
+            return [prefix + texts[0], *texts[1:]]
+        return [prefix + text for text in texts]
 
     def _check(self, request: EmbeddingRequest) -> None:
         if not request.inputs:
             raise InvalidInputError("'input' must not be empty.", "input")
+        missing = [kind for kind in request.kinds if kind != "dense"]
+        if missing:
+            raise InvalidInputError(f"This model gives no {KIND_NAMES[missing[0]]}.", "model")
         if request.dimensions is not None and not 1 <= request.dimensions <= self.dimensions:
             raise InvalidInputError(
                 f"'dimensions' must be between 1 and {self.dimensions}.", "dimensions"
             )
-        if request.prompt_name is not None and request.prompt_name not in self.prompts:
-            raise InvalidInputError("This model has no prompt of this name.", "prompt_name")
+        if request.late_chunking:
+            self._check_late_chunking(request)
         for entry in request.inputs:
             if isinstance(entry, str):
                 check_text(entry, "input")
             else:
                 self._check_tokens(entry)
+
+    def _check_late_chunking(self, request: EmbeddingRequest) -> None:
+        if not self.late_chunking:
+            raise InvalidInputError("This model does not pool by mean.", "late_chunking")
+        if not all(isinstance(entry, str) for entry in request.inputs):
+            raise InvalidInputError("Late chunking takes texts, not tokens.", "late_chunking")
 
     def _check_tokens(self, ids: tuple[int, ...]) -> None:
         if not ids:
@@ -93,25 +114,50 @@ class EmbeddingCodec:
     ) -> list[TokenSequence] | ModelError:
         """What one request asks for; takes one of `contents` for each of its texts."""
         inputs = [next(contents) if isinstance(i, str) else i for i in request.inputs]
-        specials = self.tokenizer.specials(pair=False)
+        specials = self._specials(request)
         sizes = [len(i) + specials * isinstance(i, Encoding) for i in inputs]
-        if not all(sizes):
+        if not all(map(len, inputs)):
             return InvalidInputError("'input' has a text without any token.", "input")
-        if max(sizes) > self.max_tokens and not request.truncate:
-            return InputTooLongError(max(sizes), self.max_tokens, "input")
-        return [self._sequence(i, self.max_tokens - specials) for i in inputs]
+        if request.late_chunking:
+            return self._in_one_context([i for i in inputs if isinstance(i, Encoding)])
+        limit = min(self.max_tokens, request.max_tokens or self.max_tokens)
+        if max(sizes) > limit and not request.truncate:
+            return InputTooLongError(max(sizes), limit, "input")
+        if limit <= specials:
+            message = f"'{limit}' tokens leave no room beside {specials} special tokens."
+            return InvalidInputError(message, "max_tokens")
+        return [self._sequence(request, source, limit, specials) for source in inputs]
 
-    def _sequence(self, source: Encoding | tuple[int, ...], room: int) -> TokenSequence:
+    def _specials(self, request: EmbeddingRequest) -> int:
+        """How many special tokens the texts of a request get."""
+        if not request.add_special_tokens or not any(isinstance(i, str) for i in request.inputs):
+            return 0
+        return self.tokenizer.specials(pair=False)
+
+    def _sequence(
+        self,
+        request: EmbeddingRequest,
+        source: Encoding | tuple[int, ...],
+        limit: int,
+        specials: int,
+    ) -> TokenSequence:
         """Cut to the limit; special tokens are added to texts, not to token ids."""
+        side = request.truncation_side
         if isinstance(source, Encoding):
-            self.tokenizer.cut(source, room)
-            return self.tokenizer.single(source)
-        ids = source[: self.max_tokens]
+            self.tokenizer.cut(source, limit - specials, side)
+            return self.tokenizer.single(source, specials=specials > 0)
+        ids = source[-limit:] if side == "left" else source[:limit]
         return TokenSequence(ids, [0] * len(ids) if self.tokenizer.has_types else None)
 
+    def _in_one_context(self, inputs: Sequence[Encoding]) -> list[TokenSequence] | ModelError:
+        """One sequence of all inputs, each pooled on its own. Never cut: parts would be lost."""
+        sequence = self.tokenizer.joined(inputs)
+        if len(sequence) > self.max_tokens:
+            return InputTooLongError(len(sequence), self.max_tokens, "input")
+        return [sequence]
 
-def _shortened(vectors: FloatArray, dimensions: int) -> FloatArray:
-    """The first `dimensions`, back to unit length (a zero vector stays one)."""
-    vectors = vectors[:, :dimensions]
+
+def unit_length(vectors: FloatArray) -> FloatArray:
+    """Rows of unit length (a zero vector stays one)."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from models.embedding_prompts import PromptBook
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
 
@@ -51,15 +52,18 @@ class DenseLayer:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
-    """`steps` follow pooling, in order: a DenseLayer, or "normalize"."""
+    """`steps` follow pooling, in order: a DenseLayer, or "normalize".
+
+    `normalizes`: a last "normalize", which is not among the steps.
+    """
 
     transformer: str
     pooling: tuple[str, ...]
     steps: tuple[DenseLayer | str, ...]
+    normalizes: bool
     max_tokens: int | None
     lowercase: bool
-    prompts: Mapping[str, str]
-    default_prompt: str | None
+    prompts: PromptBook
 
 
 def read_recipe(folder: ModelFolder) -> EmbeddingRecipe:
@@ -70,16 +74,23 @@ def read_recipe(folder: ModelFolder) -> EmbeddingRecipe:
     if modules and kinds[:2] != ["Transformer", "Pooling"]:
         raise ModelLoadError("modules.json does not start with Transformer and Pooling")
     own = _first_json(folder, transformer)
-    prompts = folder.read_object("config_sentence_transformers.json")
+    steps = [_step(folder, module) for module in modules[2:]]
+    normalizes = steps[-1:] == ["normalize"]
     return EmbeddingRecipe(
         transformer=transformer,
         pooling=_pooling(folder, _inside(modules[1])) if modules else _default_pooling(folder),
-        steps=tuple(_step(folder, module) for module in modules[2:]),
+        steps=tuple(steps[:-1] if normalizes else steps),
+        normalizes=normalizes,
         max_tokens=_max_tokens(own.get("max_seq_length")),
         lowercase=bool(own.get("do_lower_case")),
-        prompts={k: v for k, v in (prompts.get("prompts") or {}).items() if isinstance(v, str)},
-        default_prompt=prompts.get("default_prompt_name"),
+        prompts=_prompts(folder),
     )
+
+
+def _prompts(folder: ModelFolder) -> PromptBook:
+    config = folder.read_object("config_sentence_transformers.json")
+    prompts = {k: v for k, v in (config.get("prompts") or {}).items() if isinstance(v, str)}
+    return PromptBook(prompts, config.get("default_prompt_name"))
 
 
 def _max_tokens(value: object) -> int | None:

@@ -11,23 +11,18 @@ from transformers import AutoModel
 
 from models.batching import BatchListener
 from models.embedding_codec import EmbeddingCodec
+from models.embedding_engine import EmbeddingEngine
 from models.embedding_recipe import EmbeddingRecipe, read_recipe
 from models.model_folder import ModelFolder, open_transformers_folder
 from models.packed_transformer import PackedBackbone, PaddedBackbone
-from models.pooling import build_steps, pool
-from models.text_engine import (
-    DEFAULT_BATCH_TOKENS,
-    DEFAULT_QUEUED_TOKENS,
-    EngineOptions,
-    TextEngine,
-)
+from models.pooling import build_steps, pool, pooled_parts
+from models.text_engine import DEFAULT_BATCH_TOKENS, DEFAULT_QUEUED_TOKENS, EngineOptions
 from models.tokenization import TokenSequence
 from models.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
 from models.transformers_loading import load_tokenizer, load_transformer
-from models.types import EmbeddingRequest, EmbeddingResult
 
 
-class TorchEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
+class TorchEncoder(EmbeddingEngine):
     """Any encoder or decoder embedder that transformers loads; satisfies `Encoder`.
 
     Pooling, normalisation, prompts and the length limit are the folder's own. A text's vector alone
@@ -55,21 +50,22 @@ class TorchEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
             recipe.max_tokens or tokenizer.limit,
             TorchOptions(n_threads, dtype, device),
         )
-        max_tokens = self.runner.max_tokens
-        self._dimensions = self.runner.features
+        codec = EmbeddingCodec(
+            tokenizer,
+            self.runner.features,
+            self.runner.max_tokens,
+            recipe.prompts,
+            normalizes=recipe.normalizes,
+            late_chunking=recipe.pooling == ("mean",),
+        )
         super().__init__(
-            EmbeddingCodec(
-                tokenizer, self._dimensions, max_tokens, recipe.prompts, recipe.default_prompt
-            ),
+            codec,
             self.runner,
-            max_tokens=max_tokens,
             memory_bytes=self.runner.memory_bytes,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
+            pooling="+".join(recipe.pooling),
+            dtype=str(self.runner.dtype).removeprefix("torch."),
         )
-
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
 
     def close(self) -> None:
         super().close()
@@ -104,7 +100,7 @@ class _EmbeddingPaths:
 
         def forward(sequences: Sequence[TokenSequence]) -> Tensor:
             hidden = backbone(sequences)
-            vectors: Tensor = steps(pool(hidden, [len(s) for s in sequences], self._modes))
+            vectors: Tensor = steps(pool(*pooled_parts(hidden, sequences), self._modes))
             return vectors
 
         return forward

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from models.embedding_recipe import DenseLayer
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
+from models.tokenization import TokenSequence
 
 
 def pool(hidden: Tensor, lengths: Sequence[int], modes: Sequence[str]) -> Tensor:
@@ -22,6 +23,19 @@ def pool(hidden: Tensor, lengths: Sequence[int], modes: Sequence[str]) -> Tensor
     ends = sizes.cumsum(0)
     parts = [_pooled(hidden, sizes, ends, mode) for mode in modes]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def pooled_parts(hidden: Tensor, sequences: Sequence[TokenSequence]) -> tuple[Tensor, list[int]]:
+    """What `pool` takes: of sequences with spans only those, one after another."""
+    if all(sequence.spans is None for sequence in sequences):
+        return hidden, [len(sequence) for sequence in sequences]
+    kept, lengths, first = [], [], 0
+    for sequence in sequences:
+        for start, stop in sequence.spans or ((0, len(sequence)),):
+            kept.append(torch.arange(first + start, first + stop))
+            lengths.append(stop - start)
+        first += len(sequence)
+    return hidden[torch.cat(kept).to(hidden.device)], lengths
 
 
 def _pooled(hidden: Tensor, sizes: Tensor, ends: Tensor, mode: str) -> Tensor:

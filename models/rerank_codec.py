@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizers import Encoding
 
@@ -42,6 +42,7 @@ class RerankCodec:
     """`Codec` of every cross-encoder. Pairs that are too long are cut by the rule of `shares`.
 
     `max_tokens_per_document` applies to documents before that, whether or not `truncate` is on.
+    With windows a document becomes several pairs, of which the best counts.
     """
 
     tokenizer: TextTokenizer
@@ -51,7 +52,7 @@ class RerankCodec:
     def estimate(self, request: RerankRequest) -> int:
         query = estimate_tokens(request.query)
         sizes = (query + estimate_tokens(document) for document in request.documents)
-        return sum(min(size, self.max_tokens) for size in sizes)
+        return sum(min(size, self.max_tokens * request.windows) for size in sizes)
 
     def encode(self, requests: Sequence[RerankRequest]) -> list[list[TokenSequence] | ModelError]:
         """All queries and documents of all sound requests go through the tokenizer in one call."""
@@ -78,6 +79,8 @@ class RerankCodec:
         logits = tuple(float(row[0]) for row in rows)
         if not all(map(math.isfinite, logits)):
             raise ModelError("The model gives no finite score for this input.")
+        if request.windows > 1:
+            logits = _best_of_each(sequences, logits)
         scores = tuple(self.activation(logit) for logit in logits)
         return RerankResult(logits, scores, Usage(prompt_tokens=sum(map(len, sequences))))
 
@@ -90,11 +93,29 @@ class RerankCodec:
         specials = self.tokenizer.specials(pair=True)
         room = self.max_tokens - specials
         longest = max(map(len, documents))
-        if len(query) + longest > room and not request.truncate:
+        refused = not request.truncate and request.windows == 1
+        if len(query) + longest > room and refused:
             tokens = specials + len(query) + longest
             at_fault = "documents" if len(query) < room else "query"
             return InputTooLongError(tokens, self.max_tokens, at_fault)
-        return [self._pair(query, document, room) for document in documents]
+        if request.windows == 1:
+            return [self._pair(query, document, room) for document in documents]
+        return [
+            replace(self._pair(query, piece, room), item=index)
+            for index, document in enumerate(documents)
+            for piece in self._windows(request, len(query), document, room)
+        ]
+
+    def _windows(
+        self, request: RerankRequest, query: int, document: Encoding, room: int
+    ) -> list[Encoding]:
+        """A document in pieces that fit beside a query of so many tokens."""
+        if query + len(document) <= room:
+            return [document]
+        # At least half of the room: it is a long query that is cut, not the window.
+        size = max(room - query, room // 2)
+        pieces = self.tokenizer.windows(document, size, min(request.overlap, size // 2))
+        return pieces[: request.windows]
 
     def _pair(self, query: Encoding, document: Encoding, room: int) -> TokenSequence:
         query_share, document_share = shares(len(query), len(document), room)
@@ -103,6 +124,14 @@ class RerankCodec:
             self.tokenizer.cut(query, query_share)
         self.tokenizer.cut(document, document_share)
         return self.tokenizer.pair(query, document)
+
+
+def _best_of_each(sequences: Sequence[TokenSequence], logits: Sequence[float]) -> tuple[float, ...]:
+    """The highest logit among the windows of every document."""
+    best: dict[int, float] = {}
+    for sequence, logit in zip(sequences, logits, strict=True):
+        best[sequence.item] = max(logit, best.get(sequence.item, logit))
+    return tuple(best.values())
 
 
 def shares(query: int, document: int, room: int) -> tuple[int, int]:
@@ -133,6 +162,9 @@ def _check(request: RerankRequest) -> None:
         raise InvalidInputError("'documents' must not be empty.", "documents")
     if request.max_tokens_per_document is not None and request.max_tokens_per_document < 1:
         raise InvalidInputError("'max_tokens_per_doc' must be positive.", "max_tokens_per_doc")
+    if request.windows < 1 or request.overlap < 0:
+        message = "There is at least one window, and 'overlap' is not negative."
+        raise InvalidInputError(message, "overlap")
     check_text(request.query, "query")
     for document in request.documents:
         check_unicode(document, "documents")

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
 from models.errors import InvalidInputError, ModelLoadError
+from models.types import TextToken, TruncationSide
 
 NO_LIMIT = 1_000_000
-Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """One input of the model; `type_ids` tell a pair's query (0) from its document (1)."""
+    """One input of the model; `type_ids` tell a pair's query (0) from its document (1).
+
+    With `spans`, [start, stop) each, its row is a matrix: a pooled row per span. `item`: which of
+    its request's items it is a part of, where items may have several sequences.
+    """
 
     ids: Sequence[int]
     type_ids: Sequence[int] | None = None
+    spans: Sequence[tuple[int, int]] | None = None
+    item: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,7 +46,7 @@ class TextTokenizer:
         *,
         has_types: bool,
         limit: int = NO_LIMIT,
-        cut_side: Side = "right",
+        cut_side: TruncationSide = "right",
     ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -50,18 +56,38 @@ class TextTokenizer:
         self._cut_side = cut_side
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def backend(self) -> Tokenizer:
+        """The tokenizer itself, for what is said of single tokens."""
+        return self._tokenizer
+
     def contents(self, texts: Sequence[str]) -> list[Encoding]:
         """Without special tokens, in one parallel call."""
         return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
 
-    def cut(self, content: Encoding, limit: int) -> None:
+    def cut(self, content: Encoding, limit: int, side: TruncationSide | None = None) -> None:
         """Keep `limit` tokens of the content, in place."""
         if len(content) > limit:
-            content.truncate(limit, direction=self._cut_side)
+            content.truncate(limit, direction=side or self._cut_side)
 
-    def single(self, content: Encoding) -> TokenSequence:
-        """One text with its special tokens."""
-        return self._sequence(self._tokenizer.post_process(content))
+    def windows(self, content: Encoding, limit: int, overlap: int) -> list[Encoding]:
+        """The content in pieces of at most `limit` tokens; neighbours share `overlap` of them."""
+        if len(content) <= limit:
+            return [content]
+        content.truncate(limit, stride=overlap, direction="right")
+        return [content, *content.overflowing]
+
+    def single(self, content: Encoding, *, specials: bool = True) -> TokenSequence:
+        """One text with its special tokens, or without."""
+        return self._sequence(self._tokenizer.post_process(content, None, specials))
+
+    def joined(self, contents: Sequence[Encoding]) -> TokenSequence:
+        """Several texts as one, with special tokens around it and a span for each of them."""
+        whole = self._tokenizer.post_process(Encoding.merge(list(contents)))
+        sequence = self._sequence(whole)
+        start = whole.special_tokens_mask.index(0)
+        ends = list(accumulate(map(len, contents), initial=start))
+        return replace(sequence, spans=tuple(pairwise(ends)))
 
     def pair(self, query: Encoding, document: Encoding) -> TokenSequence:
         """Two texts with their special tokens."""
@@ -70,6 +96,23 @@ class TextTokenizer:
     def specials(self, *, pair: bool) -> int:
         """How many special tokens a single text or a pair gets."""
         return int(self._tokenizer.num_special_tokens_to_add(pair))
+
+    def tokens(self, text: str, *, specials: bool = True) -> list[TextToken]:
+        """The tokens of a text with the characters that they stand for."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=specials)
+        columns = (encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets)
+        return [
+            TextToken(token_id, token, True, None, None)
+            if special
+            else TextToken(token_id, text[start:stop], False, start, stop)
+            for token_id, token, special, (start, stop) in zip(*columns, strict=True)
+        ]
+
+    def text(self, ids: Sequence[int], *, skip_specials: bool = True) -> str:
+        """What tokens say. InvalidInputError for ids outside the vocabulary."""
+        if any(not 0 <= token < self.vocabulary_size for token in ids):
+            raise InvalidInputError("'ids' has a token outside the model's vocabulary.", "ids")
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_specials))
 
     def _sequence(self, encoding: Encoding) -> TokenSequence:
         return TokenSequence(encoding.ids, encoding.type_ids if self.has_types else None)

@@ -102,14 +102,22 @@ class TorchRunner:
         torch.set_num_threads(self._options.n_threads)  # a setting of the calling thread
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         with torch.inference_mode():
-            rows = self._forward([sequences[i] for i in order]).float().cpu().numpy()
-        if self._per_token:
-            ends = np.cumsum([len(sequences[i]) for i in order])
-            rows = np.split(rows, ends[:-1])
-        results: list[FloatArray] = [rows[0]] * len(order)
-        for row, index in zip(rows, order, strict=True):
-            results[index] = np.asarray(row, dtype=np.float32)
+            outputs = self._forward([sequences[i] for i in order]).float().cpu().numpy()
+        rows: FloatArray = np.asarray(outputs, dtype=np.float32)
+        results = [rows] * len(order)
+        first = 0
+        for index in order:
+            count = self._matrix_rows(sequences[index])
+            end = first + (1 if count is None else count)
+            results[index] = rows[first] if count is None else rows[first:end]
+            first = end
         return results
+
+    def _matrix_rows(self, sequence: TokenSequence) -> int | None:
+        """How many rows a sequence has, or None for one that has a single row."""
+        if self._per_token:
+            return len(sequence)
+        return None if sequence.spans is None else len(sequence.spans)
 
     def free(self) -> None:
         self._forward = None

@@ -11,9 +11,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from config.catalog import (
+    ASSET_CATALOG,
     OPTIONAL_CATALOG,
     SHIPPED_CATALOG,
     BuiltinSource,
+    Catalog,
     CatalogError,
     ModelSpec,
     PathSource,
@@ -73,14 +75,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _assets_of(catalog: Catalog) -> list[ModelSpec]:
+    """What the models of a catalogue need beside their weights: embedding models, a vocabulary."""
+    readers = (spec.input_vocabulary == "cl100k" for spec in catalog.of_task("embedding"))
+    return list(load_catalog(ASSET_CATALOG)) if any(readers) else []
+
+
 def _select(options: argparse.Namespace) -> list[ModelSpec]:
     """The models named, else the whole catalogue. Raises CatalogError for an unknown name."""
     catalog = load_catalog(options.catalog or SHIPPED_CATALOG)
+    assets = _assets_of(catalog)
     optional = [] if options.catalog else list(load_catalog(OPTIONAL_CATALOG))
-    known = catalog.extended(optional)
+    needed = catalog.extended(assets)
+    known = needed.extended(optional)
     if not options.models:
         wants_optional = options.all or options.command in ("list", "verify")
-        return list(known if wants_optional else catalog)
+        return list(known if wants_optional else needed)
     specs = {name: known.find(name) for name in options.models}
     unknown = [name for name, spec in specs.items() if spec is None]
     if unknown:

@@ -17,6 +17,8 @@ from tokenizers.processors import TemplateProcessing
 
 from models.batching import BatchListener
 from models.embedding_codec import EmbeddingCodec
+from models.embedding_engine import EmbeddingEngine
+from models.embedding_prompts import PromptBook
 from models.rerank_codec import RerankCodec
 from models.text_engine import (
     DEFAULT_BATCH_TOKENS,
@@ -25,23 +27,18 @@ from models.text_engine import (
     TextEngine,
 )
 from models.tokenization import TextTokenizer, TokenSequence
-from models.types import (
-    EmbeddingRequest,
-    EmbeddingResult,
-    FloatArray,
-    RerankRequest,
-    RerankResult,
-)
+from models.types import FloatArray, RerankRequest, RerankResult
 
 DIMENSIONS = 64
 MAX_TOKENS = 2048
+PROMPTS = {"query": "query: ", "document": ""}
 MULTIPLIERS = np.array([1_000_003, 8_191, 131], dtype=np.int64)
 BUCKETS = 1 << 20
 LOGIT_RANGE = (-6.0, 6.0)
 
 
-class ToyEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
-    """The weightless twin of `TorchEncoder`: unit vectors of hashed byte trigrams."""
+class ToyEncoder(EmbeddingEngine):
+    """The weightless twin of `TorchEncoder`: hashed byte trigrams, counted."""
 
     def __init__(
         self,
@@ -52,21 +49,29 @@ class ToyEncoder(TextEngine[EmbeddingRequest, EmbeddingResult]):
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
     ) -> None:
-        self._dimensions = dimensions
         super().__init__(
-            EmbeddingCodec(_byte_tokenizer(), dimensions, max_tokens),
-            self._vectors,
-            max_tokens=max_tokens,
+            EmbeddingCodec(
+                byte_tokenizer(),
+                dimensions,
+                max_tokens,
+                PromptBook(PROMPTS),
+                normalizes=True,
+                late_chunking=True,
+            ),
+            self._rows,
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
+            pooling="mean",
         )
 
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
+    def _rows(self, sequences: list[TokenSequence]) -> list[FloatArray]:
+        return [self._row(sequence) for sequence in sequences]
 
-    def _vectors(self, sequences: list[TokenSequence]) -> list[FloatArray]:
-        return [_vector(sequence.ids, self._dimensions) for sequence in sequences]
+    def _row(self, sequence: TokenSequence) -> FloatArray:
+        if sequence.spans is None:
+            return _vector(sequence.ids, self.dimensions)
+        parts = (sequence.ids[start:stop] for start, stop in sequence.spans)
+        return np.stack([_vector(ids, self.dimensions) for ids in parts])
 
 
 class ToyReranker(TextEngine[RerankRequest, RerankResult]):
@@ -81,7 +86,7 @@ class ToyReranker(TextEngine[RerankRequest, RerankResult]):
         on_batch: BatchListener | None = None,
     ) -> None:
         super().__init__(
-            RerankCodec(_byte_tokenizer(), max_tokens),
+            RerankCodec(byte_tokenizer(), max_tokens),
             _logits,
             max_tokens=max_tokens,
             memory_bytes=0,
@@ -89,7 +94,7 @@ class ToyReranker(TextEngine[RerankRequest, RerankResult]):
         )
 
 
-def _byte_tokenizer() -> TextTokenizer:
+def byte_tokenizer() -> TextTokenizer:
     """One token per byte between [CLS] and [SEP]."""
     alphabet = ["[CLS]", "[SEP]", *sorted(ByteLevel.alphabet())]
     tokenizer = Tokenizer(BPE({token: i for i, token in enumerate(alphabet)}, []))
@@ -115,14 +120,14 @@ def _vector(ids: Sequence[int], dimensions: int) -> FloatArray:
     signs = np.where(hashes // dimensions % 2, 1.0, -1.0)
     vector = np.bincount(hashes % dimensions, weights=signs, minlength=dimensions)
     vector[0] += 1e-3  # never the zero vector
-    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+    return np.asarray(vector, dtype=np.float32)
 
 
 def _logits(sequences: list[TokenSequence]) -> list[FloatArray]:
-    return [np.array([_logit(sequence)], dtype=np.float32) for sequence in sequences]
+    return [np.array([overlap_logit(sequence)], dtype=np.float32) for sequence in sequences]
 
 
-def _logit(pair: TokenSequence) -> float:
+def overlap_logit(pair: TokenSequence) -> float:
     types = pair.type_ids or ()
     sides: tuple[list[int], list[int]] = ([], [])
     for token, side in zip(pair.ids, types, strict=True):
