@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config.catalog import load_catalog
+from config.catalog import OPTIONAL_CATALOG, load_catalog
 from config.paths import default_weights_dir
 from weights.cache import WeightsCache
 from weights.fetch import fetch
@@ -25,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def starter_weights() -> Callable[[str], Path]:
     """`starter_weights(model_id)` is where that model's weights lie, fetched if need be."""
-    catalog = {spec.id: spec for spec in load_catalog()}
+    specs = (*load_catalog(), *load_catalog(OPTIONAL_CATALOG))
+    catalog = {spec.id: spec for spec in specs}
     cache = WeightsCache(default_weights_dir())
 
     def path_of(model_id: str) -> Path:

@@ -23,9 +23,11 @@ from models.errors import (
     ModelLoadError,
     OverloadedError,
 )
+from models.onnx_encoder import OnnxEncoder
 from models.toy.encoder import ToyEncoder
 from models.types import EmbeddingRequest, EmbeddingResult, FloatArray
 from tests.tiny_models import CONFIGS, UNPACKABLE, write_encoder, write_json
+from tests.tiny_onnx import write_onnx_encoder
 
 WAIT = 60.0
 TEXTS = ("hello world", "a", "what is the capital of france? " * 3, "hello world", "x y z" * 9)
@@ -34,6 +36,10 @@ COSINE = {"float32": 0.99999, "bfloat16": 0.9998}
 EncoderMaker = Callable[[Path], Any]
 TINY: dict[str, EncoderMaker] = {
     "toy": lambda _: ToyEncoder(max_tokens=256),
+    "onnx": lambda path: OnnxEncoder(write_onnx_encoder(path), n_threads=1, normalize=True),
+    "onnx-dynamic": lambda path: OnnxEncoder(
+        write_onnx_encoder(path, dynamic=True), n_threads=2, normalize=True
+    ),
     "bert": lambda path: _tiny(path, "bert"),
     "bert-bfloat16": lambda path: _tiny(path, "bert", dtype="bfloat16"),
     "distilbert": lambda path: _tiny(path, "distilbert", "cls"),
@@ -223,7 +229,7 @@ def test_a_cancelled_job_is_dropped(encoder: Any) -> None:
     assert _vectors(encoder, "still here").shape[0] == 1
 
 
-@pytest.mark.parametrize("name", ["toy", "bert"])
+@pytest.mark.parametrize("name", ["toy", "bert", "onnx-dynamic"])
 def test_a_closed_engine_refuses(name: str, tmp_path: Path) -> None:
     encoder = TINY[name](tmp_path)
     encoder.close()
