@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -16,9 +17,6 @@ from models.chat.tool_formats.detection import detect_tool_formats
 from models.chat.tool_formats.json_calls import JsonFormat
 from models.structured.grammars import body_of
 from models.types import ChatPrompt, OutputFormat
-
-PLAIN_START = r"/(\s*[^\s{\[`](?s:.*))?/"
-"""Text that does not begin like calls that are a whole reply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +130,7 @@ class ChatFormat:
         if body is not None:
             return any_of([body, whole])
         if usual.bare:
-            return any_of([whole, grammar.terminal(PLAIN_START)])
+            return any_of([whole, grammar.terminal(_not_beginning_with(usual.bare))])
         lazily = f"({grammar.through(usual.openings[0])} {calls})"
         if many:
             return f"{lazily}* FREE"
@@ -145,6 +143,11 @@ class ChatFormat:
         if self.harmony:
             markers |= dict.fromkeys(harmony.MARKERS)
         return markers
+
+
+def _not_beginning_with(characters: str) -> str:
+    """Any text whose first character, white space aside, is none of these."""
+    return rf"/(\s*[^\s{re.escape(characters)}](?s:.*))?/"
 
 
 def _must_call(prompt: ChatPrompt) -> bool:

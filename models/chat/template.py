@@ -8,12 +8,11 @@ Rendering follows `transformers`: trimmed blocks, loop controls, `raise_exceptio
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, meta
 
 from models.chat import generic_tools
 from models.chat.template_limits import MAX_SIZE, LimitExceeded
@@ -145,8 +144,11 @@ class ChatTemplate:
 
 
 def knows_tools(source: str) -> bool:
-    """The template has a place for tools."""
-    return re.search(r"\btools\b", source) is not None
+    """The template has a place for tools: it reads the variable of that name."""
+    try:
+        return "tools" in meta.find_undeclared_variables(BoundedEnvironment().parse(source))
+    except (TemplateError, SyntaxError, RecursionError):
+        return False
 
 
 def _compile(environment: BoundedEnvironment, source: str) -> Template:

@@ -24,6 +24,7 @@ RESERVED = frozenset({
 """What templates or their callers give a meaning of their own; so have all names of tokens."""
 
 Variables = dict[str, Any]
+NO_PARAMETERS = {"type": "object", "properties": {}}
 
 
 class JsonObject(dict[str, Any]):
@@ -48,7 +49,7 @@ def tool_variables(tools: tuple[Tool, ...], cover: Cover) -> list[Variables] | N
 
 def _tool(tool: Tool, cover: Cover) -> Variables:
     try:
-        parameters = cover.value(json.loads(tool.parameters or "{}"))
+        parameters = cover.value(json.loads(tool.parameters or "{}")) or NO_PARAMETERS
     except (ValueError, RecursionError) as error:
         raise InvalidInputError("the parameters of a tool are no JSON Schema", "tools") from error
     function = {

@@ -135,6 +135,13 @@ def test_only_the_tools_to_choose_from_are_shown(choice: ToolChoice, names: Any)
     assert text == (json.dumps(names) if names else "None")
 
 
+@pytest.mark.parametrize("parameters", ["", "{}"])
+def test_a_tool_without_parameters_takes_none(parameters: str) -> None:
+    prompt = ChatPrompt(HI, tools=(Tool("now", parameters=parameters),))
+    text = render("{{ tools[0].function.parameters | tojson }}", prompt)
+    assert text == '{"type": "object", "properties": {}}'
+
+
 @pytest.mark.parametrize("parameters", ["{", "[" * 100_000, "nonsense"])
 def test_parameters_that_are_no_json(parameters: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
@@ -162,7 +169,7 @@ def test_a_result_gets_the_name_of_its_tool() -> None:
 )
 def test_arguments_written_out_as_they_are(arguments: str, expected: str) -> None:
     call = ToolCall("1", "now", arguments)
-    source = "{{ messages[0].tool_calls[0].function.arguments }}{# tools #}"
+    source = "{{ messages[0].tool_calls[0].function.arguments }}{% if tools %}{% endif %}"
     assert render(source, ChatPrompt((Message("assistant", tool_calls=(call,)),))) == expected
 
 

@@ -283,6 +283,7 @@ def test_a_call_that_is_the_whole_reply(model: Model, call: Any) -> None:
     assert model.allows(call("weather", GOOD), wanted)
     assert not model.allows(call("weather", WRONG), wanted)
     assert not model.allows(" " + call("weather", WRONG), wanted)
+    assert model.allows("`code`", wanted) is (model is LLAMA)
 
 
 def test_a_strict_call_in_channels() -> None:
@@ -440,12 +441,19 @@ def test_visible_texts_are_control_tokens_of_the_format() -> None:
     [
         (templates.QWEN3, (), ["HermesFormat"]),
         (templates.QWEN3_CODER, (), ["QwenCoderFormat"]),
+        ("{{ tools }} <seed:tool_call> <function=", (), ["QwenCoderFormat"]),
         (templates.LLAMA3_TOOLS, (), ["LlamaFormat"]),
         ("{{ tools }}", ("<|python_tag|>",), ["LlamaFormat"]),
         (templates.MISTRAL_TOOLS, (), ["MistralFormat"]),
         (templates.DEEPSEEK_TOOLS, (), ["DeepSeekFormat"]),
         (templates.CHATML, (), ["HermesFormat", "JsonFormat"]),
         (templates.CHATML, ("<tool_call>",), ["HermesFormat"]),
+        (
+            "{{ messages[0]['tools'] }}{# tools #} [TOOL_CALLS]",
+            (),
+            ["HermesFormat", "MistralFormat"],
+        ),
+        ("{% for %}", (), ["HermesFormat", "JsonFormat"]),
         (templates.DEEPSEEK, DEEPSEEK_TOKENS, ["HermesFormat", "DeepSeekFormat"]),
         ("{{ tools }}", (), ["JsonFormat"]),
     ],

@@ -41,6 +41,7 @@ DEEPSEEK = ChatFormat.detect(templates.DEEPSEEK_TOOLS, {})
 CODER = ChatFormat.detect(templates.QWEN3_CODER, {})
 HARMONY = ChatFormat.detect(templates.HARMONY, {})
 JSON = ChatFormat.detect(JSON_TEMPLATE, {})
+SEED = ChatFormat.detect("{{ tools }} </seed:think> <seed:tool_call> <function=", {})
 MAGISTRAL = ChatFormat.detect(templates.MISTRAL_TOOLS, {"[THINK]": 1, "[/THINK]": 2})
 
 
@@ -225,6 +226,12 @@ CALLS: dict[str, tuple[ChatFormat, str, Reply]] = {
         "<function=weather><parameter=days>three</parameter><parameter=other>NaN</parameter>"
         "<parameter=where>NaN</parameter></function>",
         Reply(calls=[("weather", '{"days": "three", "other": "NaN", "where": "NaN"}')]),
+    ),
+    "seed": (
+        SEED,
+        "<seed:think>Hm.</seed:think>\n<seed:tool_call>\n<function=weather>\n"
+        "<parameter=city>Bern</parameter>\n</function>\n</seed:tool_call>",
+        Reply("", "Hm.", [("weather", BERN)]),
     ),
     "qwen coder, as hermes": (CODER, hermes("now", "{}"), Reply(calls=[("now", "{}")])),
     "harmony": (
@@ -513,7 +520,7 @@ PIECES = [
     "<|python_tag|>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
     "<|channel|>", "analysis", "final", " to=functions.now", "<|message|>", "<|end|>", "<|start|>",
 ]  # fmt: skip
-ALL_FORMATS = [HERMES, GENERIC, LLAMA, MISTRAL, DEEPSEEK, CODER, HARMONY, JSON, MAGISTRAL]
+ALL_FORMATS = [HERMES, GENERIC, LLAMA, MISTRAL, DEEPSEEK, CODER, HARMONY, JSON, MAGISTRAL, SEED]
 
 
 @settings(max_examples=400, deadline=None)

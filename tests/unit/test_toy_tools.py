@@ -104,7 +104,7 @@ def test_tools_calls_and_results_are_rendered(engine: ToyGenerator) -> None:
     rendered = engine.render(ChatPrompt(messages, tools=TOOLS[1:]))
     assert rendered == (
         '<|im_start|>system\n<tools>[{"type": "function", "function": {"name": "now", '
-        '"description": "", "parameters": {}}}]</tools><|im_end|>'
+        '"description": "", "parameters": {"type": "object", "properties": {}}}}]</tools><|im_end|>'
         "<|im_start|>user\nRain?<|im_end|><|im_start|>assistant\n"
         '<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call><|im_end|>'
         "<|im_start|>tool\nNoon.<|im_end|><|im_start|>assistant\n"

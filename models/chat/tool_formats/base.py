@@ -27,8 +27,9 @@ class ToolFormat(Protocol):
     markers: tuple[str, ...]
 
     @property
-    def bare(self) -> bool:
-        """Calls usually have no opening; then they are the whole answer."""
+    def bare(self) -> str:
+        """Where calls usually have no opening and are the whole answer: what such an answer may
+        begin with, single characters; "" elsewhere."""
 
     @property
     def new_id(self) -> Callable[[], str]:

@@ -24,7 +24,7 @@ class DeepSeekFormat:
 
     openings: tuple[str, ...] = (BEGIN, CALL)
     markers: tuple[str, ...] = (BEGIN, END, CALL, CALL_END, SEPARATOR)
-    bare = False
+    bare = ""
     new_id: Callable[[], str] = staticmethod(openai_id)
     repeats = False
 

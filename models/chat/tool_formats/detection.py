@@ -36,6 +36,8 @@ def _own_format(source: str, control_texts: Collection[str]) -> ToolFormat:
         return DeepSeekFormat(fenced="```json" in source)
     if knows("[TOOL_CALLS]"):
         return MistralFormat(named="[ARGS]" in source)
+    if "<function=" in source and knows("<seed:tool_call>"):
+        return QwenCoderFormat("<seed:tool_call>", "</seed:tool_call>")
     if "<function=" in source:
         return QwenCoderFormat()
     if knows("<tool_call>"):

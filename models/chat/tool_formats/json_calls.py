@@ -24,7 +24,7 @@ class HermesFormat:
 
     openings: tuple[str, ...] = ("<tool_call>",)
     markers: tuple[str, ...] = ("<tool_call>", "</tool_call>")
-    bare = False
+    bare = ""
     new_id: Callable[[], str] = staticmethod(openai_id)
     repeats = True
 
@@ -49,7 +49,7 @@ class LlamaFormat:
 
     openings: tuple[str, ...] = ("<|python_tag|>",)
     markers: tuple[str, ...] = ("<|python_tag|>",)
-    bare = True
+    bare = "{["
     new_id: Callable[[], str] = staticmethod(openai_id)
     repeats = False
 
@@ -72,7 +72,7 @@ class JsonFormat:
 
     openings: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
-    bare = True
+    bare = "{[`"
     new_id: Callable[[], str] = staticmethod(openai_id)
     repeats = False
 

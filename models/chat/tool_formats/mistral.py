@@ -20,7 +20,7 @@ class MistralFormat:
 
     openings: tuple[str, ...] = ("[TOOL_CALLS]",)
     markers: tuple[str, ...] = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")
-    bare = False
+    bare = ""
     new_id: Callable[[], str] = staticmethod(mistral_id)
 
     def __init__(self, *, named: bool) -> None:
@@ -42,7 +42,7 @@ class MistralFormat:
             )
         call = any_of(call_object(tool, grammar) for tool in tools)
         more = f' (", " {call})*' if many else ""
-        return f'"[" {call}{more} "]"'
+        return f'" "? "[" {call}{more} "]"'
 
 
 def _read_named(source: TextSource, calls: Calls) -> Steps[None]:

@@ -1,4 +1,4 @@
-"""`<function=name>` with a `<parameter=name>` for every argument: Qwen3-Coder and Qwen 3.5."""
+"""`<function=name>` with a `<parameter=name>` for every argument: Qwen3-Coder, Qwen 3.5, Seed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ class QwenCoderFormat:
     """Values of strings are plain text, all others JSON. Calls as Hermes writes them are read too:
     models that know both forms mix them up."""
 
-    openings: tuple[str, ...] = ("<tool_call>", "<function=")
-    markers: tuple[str, ...] = ("<tool_call>", "</tool_call>")
-    bare = False
+    bare = ""
     new_id: Callable[[], str] = staticmethod(openai_id)
     repeats = True
 
+    def __init__(self, begin: str = "<tool_call>", end: str = "</tool_call>") -> None:
+        self.openings: tuple[str, ...] = (begin, "<function=")
+        self.markers: tuple[str, ...] = (begin, end)
+
     def read(self, opening: str, source: TextSource, calls: Calls) -> Steps[None]:
-        if opening == "<tool_call>":
+        begin, end = self.markers
+        if opening == begin:
             yield from source.space()
             if (yield from source.peek()) in ("{", "["):
                 yield from _HERMES.read(opening, source, calls)
@@ -44,13 +47,13 @@ class QwenCoderFormat:
         call.arguments("}")
         call.end()
         yield from source.space()
-        yield from source.literal("</tool_call>")
+        yield from source.literal(end)
         source.record()
 
     def grammar(self, tools: Sequence[CallableTool], grammar: Grammar, *, many: bool) -> str:
         del many
         functions = any_of(_function(tool, grammar) for tool in tools)
-        end = grammar.text("\n</tool_call>")
+        end = grammar.text(f"\n{self.markers[1]}")
         return f'"\\n" {functions} {end}'
 
 
