@@ -24,6 +24,7 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
     "llama_cpp": frozenset({"generation"}),
+    "transformers": frozenset({"generation"}),
     "torch": frozenset({"embedding", "rerank"}),
     "onnx": frozenset({"rerank"}),
     "rapidocr": frozenset({"ocr"}),
@@ -151,7 +152,9 @@ class ModelSpec(_Entry):
 
     id: ModelId
     task: Task
-    engine: Literal["llama_cpp", "torch", "onnx", "rapidocr", "detectors", "toy"]
+    engine: Literal[
+        "llama_cpp", "transformers", "torch", "onnx", "rapidocr", "detectors", "toy"
+    ]
     source: Source
     aliases: tuple[ModelId, ...] = ()
     description: str = ""

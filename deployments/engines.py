@@ -78,6 +78,8 @@ def generator(
         from models.toy.generator import ToyGenerator
 
         return build(spec, ToyGenerator, listener=listener)
+    if spec.engine == "transformers":
+        return _transformers_generator(spec, config, resources, listener)
     from models.llama_cpp.engine import LlamaCppGenerator
 
     return build(
@@ -89,6 +91,23 @@ def generator(
         max_sequences=spec.limits.max_sequences or 16,
         n_threads=resources.n_threads,
         n_gpu_layers=-1 if resources.gpu else 0,
+    )
+
+
+def _transformers_generator(
+    spec: ModelSpec, config: AppConfig, resources: Resources, listener: StepListener
+) -> Generator:
+    from models.transformers_lm.engine import TransformersGenerator
+
+    return build(
+        spec,
+        TransformersGenerator,
+        path=weights_of(spec, config),
+        listener=listener,
+        n_ctx=spec.limits.context_length,
+        max_sequences=spec.limits.max_sequences or 16,
+        n_threads=resources.n_threads,
+        device=resources.device,
     )
 
 
