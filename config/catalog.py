@@ -152,9 +152,7 @@ class ModelSpec(_Entry):
 
     id: ModelId
     task: Task
-    engine: Literal[
-        "llama_cpp", "transformers", "torch", "onnx", "rapidocr", "detectors", "toy"
-    ]
+    engine: Literal["llama_cpp", "transformers", "torch", "onnx", "rapidocr", "detectors", "toy"]
     source: Source
     aliases: tuple[ModelId, ...] = ()
     description: str = ""
