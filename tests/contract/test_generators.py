@@ -1,4 +1,4 @@
-"""What every generation engine does: the weightless twin and a tiny random llama."""
+"""What every generation engine does: the weightless twin and tiny random llamas."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from models.errors import (
 )
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.toy.generator import ToyGenerator
+from models.transformers_lm.engine import TransformersGenerator
 from models.types import (
     ChatPrompt,
     GenerationRequest,
@@ -46,6 +47,7 @@ from tests.generators import (
     ids_of,
     request_of,
 )
+from tests.tiny_causal import write_causal_lm
 from tests.tiny_gguf import write_gguf
 
 CONTEXT = 256
@@ -62,14 +64,21 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
-@pytest.fixture(scope="module", params=["toy", "llama_cpp"])
-def make(request: pytest.FixtureRequest, tiny_gguf: Path) -> Iterator[Make]:
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_causal_lm(tmp_path_factory.mktemp("folder"))
+
+
+@pytest.fixture(scope="module", params=["toy", "llama_cpp", "transformers"])
+def make(request: pytest.FixtureRequest, tiny_gguf: Path, tiny_folder: Path) -> Iterator[Make]:
     """Builds an engine of 256 tokens of context; everything built is closed at the end."""
     engines = []
 
     def build(recorder: Recorder, **options: Any) -> Any:
         if request.param == "toy":
             engine: Any = ToyGenerator(recorder.listen, context_length=CONTEXT, **options)
+        elif request.param == "transformers":
+            engine = TransformersGenerator(tiny_folder, recorder.listen, n_threads=1, **options)
         else:
             engine = LlamaCppGenerator(tiny_gguf, recorder.listen, n_threads=1, **options)
         engines.append(engine)
