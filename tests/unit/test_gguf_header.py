@@ -36,6 +36,15 @@ def test_what_it_tells(tmp_path: Path, data: bytes) -> None:
     assert found.tensor_count == 3 + 9 * LAYERS
 
 
+def test_the_format_of_most_numbers(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "q4_1.gguf", kind="Q4_1")
+    found = read_gguf_header(path)
+    assert found.main_format == 3
+    assert set(found.format_counts) == {0, 3}
+    assert found.format_counts[0] == WIDTH * (1 + 2 * LAYERS)
+    assert read_gguf_header(write_gguf(tmp_path / "f32.gguf")).main_format == 0
+
+
 def test_without_a_chat_template(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "plain.gguf", chat_template=None)
     assert read_gguf_header(path).chat_template is None

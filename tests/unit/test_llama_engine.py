@@ -113,6 +113,18 @@ def test_llama_cpp_writes_to_the_log_not_to_stderr(
 # --- memory -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("kind", "warns"), [("Q4_1", True), ("Q5_1", True), ("Q8_0", False)])
+def test_a_slow_format_is_loaded_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, warns: bool
+) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", kind=kind)
+    with caplog.at_level(logging.WARNING, logger="models.llama_cpp.engine"):
+        generator(path).close()
+    warned = [text for text in caplog.messages if "slow on CPUs" in text]
+    assert len(warned) == warns
+    assert all(f"the format {kind} " in text for text in warned)
+
+
 def test_memory_is_weights_and_pool(path: Path) -> None:
     engine = generator(path, kv_cells=512)
     cell = read_gguf_header(path).kv_bytes_per_cell
