@@ -170,7 +170,7 @@ MISTRAL_TOOLS = """\
         {{- '[TOOL_CALLS][' }}
         {%- for call in message.tool_calls %}
             {%- if call.id | length != 9 %}
-                {{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
+                {{- raise_exception('Tool call IDs should have nine letters and digits!') }}
             {%- endif %}
             {{- (call.function | tojson)[:-1] + ', "id": "' + call.id + '"}' }}
             {{- ', ' if not loop.last }}
