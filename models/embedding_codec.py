@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-from tokenizers import Encoding
-
+from models.embedding_outputs import read_rows, unit_length, with_token_spans
 from models.embedding_prompts import PromptBook
 from models.errors import InputTooLongError, InvalidInputError, ModelError
 from models.text_engine import estimate_tokens
-from models.tokenization import TextTokenizer, TokenSequence, check_text
-from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, FloatArray, Usage
+from models.tokenization import Content, EncoderTokenizer, TokenSequence, check_text
+from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, FloatArray
 
 KIND_NAMES: dict[EmbeddingKind, str] = {
     "dense": "dense vectors",
@@ -26,15 +24,17 @@ class EmbeddingCodec:
     """`Codec` of every bi-encoder. Prompts are put before texts, never before token ids.
 
     `normalizes`: the model's vectors have unit length, and its rows come before that step.
-    `late_chunking`: its pooling can be applied to parts of a sequence.
+    `late_chunking`: its pooling can be applied to parts of a sequence. `kinds` are what it gives,
+    either sparse vectors or any of the others.
     """
 
-    tokenizer: TextTokenizer
+    tokenizer: EncoderTokenizer
     dimensions: int
     max_tokens: int
     prompts: PromptBook = field(default_factory=PromptBook)
     normalizes: bool = False
     late_chunking: bool = False
+    kinds: tuple[EmbeddingKind, ...] = ("dense",)
 
     def estimate(self, request: EmbeddingRequest) -> int:
         sizes = (estimate_tokens(i) if isinstance(i, str) else len(i) for i in request.inputs)
@@ -55,17 +55,19 @@ class EmbeddingCodec:
     def decode(
         self, request: EmbeddingRequest, sequences: list[TokenSequence], rows: list[FloatArray]
     ) -> EmbeddingResult:
-        vectors = rows[0] if request.late_chunking else np.stack(rows)
-        if not np.isfinite(vectors).all():
-            raise ModelError("The model gives no finite vector for this input.")
+        if request.late_chunking:  # one sequence, and a row for each of its parts
+            rows = list(rows[0])
+        result = read_rows(request.kinds, sequences, rows, self.dimensions)
         normalize = self.normalizes if request.normalize is None else request.normalize
+        if self.kinds == ("tokens",):
+            if not normalize:
+                return result
+            return replace(result, token_vectors=tuple(map(unit_length, result.token_vectors)))
+        vectors = result.vectors
         if request.dimensions is not None:
             vectors = vectors[:, : request.dimensions]
             normalize = normalize or request.normalize is None
-        if normalize:
-            vectors = unit_length(vectors)
-        lengths = tuple(map(len, sequences))
-        return EmbeddingResult(vectors, Usage(prompt_tokens=sum(lengths)), lengths)
+        return replace(result, vectors=unit_length(vectors) if normalize else vectors)
 
     def _prepared(self, request: EmbeddingRequest) -> list[str] | InvalidInputError:
         """The texts with their prompts, or what is wrong with the request."""
@@ -82,9 +84,11 @@ class EmbeddingCodec:
     def _check(self, request: EmbeddingRequest) -> None:
         if not request.inputs:
             raise InvalidInputError("'input' must not be empty.", "input")
-        missing = [kind for kind in request.kinds if kind != "dense"]
+        missing = [kind for kind in request.kinds if kind not in self.kinds]
         if missing:
             raise InvalidInputError(f"This model gives no {KIND_NAMES[missing[0]]}.", "model")
+        if request.dimensions is not None and "dense" not in request.kinds:
+            raise InvalidInputError("Only dense vectors can be shortened.", "dimensions")
         if request.dimensions is not None and not 1 <= request.dimensions <= self.dimensions:
             raise InvalidInputError(
                 f"'dimensions' must be between 1 and {self.dimensions}.", "dimensions"
@@ -98,6 +102,8 @@ class EmbeddingCodec:
                 self._check_tokens(entry)
 
     def _check_late_chunking(self, request: EmbeddingRequest) -> None:
+        if request.kinds != ("dense",):
+            raise InvalidInputError("Late chunking gives dense vectors alone.", "late_chunking")
         if not self.late_chunking:
             raise InvalidInputError("This model does not pool by mean.", "late_chunking")
         if not all(isinstance(entry, str) for entry in request.inputs):
@@ -110,23 +116,26 @@ class EmbeddingCodec:
             raise InvalidInputError("'input' has a token outside the model's vocabulary.", "input")
 
     def _sequences(
-        self, request: EmbeddingRequest, contents: Iterator[Encoding]
+        self, request: EmbeddingRequest, contents: Iterator[Content]
     ) -> list[TokenSequence] | ModelError:
         """What one request asks for; takes one of `contents` for each of its texts."""
         inputs = [next(contents) if isinstance(i, str) else i for i in request.inputs]
         specials = self._specials(request)
-        sizes = [len(i) + specials * isinstance(i, Encoding) for i in inputs]
-        if not all(map(len, inputs)):
+        sizes = [len(i) + specials * (not isinstance(i, tuple)) for i in inputs]
+        if not all(map(len, inputs) if request.late_chunking else sizes):
             return InvalidInputError("'input' has a text without any token.", "input")
         if request.late_chunking:
-            return self._in_one_context([i for i in inputs if isinstance(i, Encoding)])
+            return self._in_one_context(inputs)
         limit = min(self.max_tokens, request.max_tokens or self.max_tokens)
         if max(sizes) > limit and not request.truncate:
             return InputTooLongError(max(sizes), limit, "input")
         if limit <= specials:
             message = f"'{limit}' tokens leave no room beside {specials} special tokens."
             return InvalidInputError(message, "max_tokens")
-        return [self._sequence(request, source, limit, specials) for source in inputs]
+        return [
+            with_token_spans(self._sequence(request, source, limit, specials), request.kinds)
+            for source in inputs
+        ]
 
     def _specials(self, request: EmbeddingRequest) -> int:
         """How many special tokens the texts of a request get."""
@@ -137,27 +146,21 @@ class EmbeddingCodec:
     def _sequence(
         self,
         request: EmbeddingRequest,
-        source: Encoding | tuple[int, ...],
+        source: Content | tuple[int, ...],
         limit: int,
         specials: int,
     ) -> TokenSequence:
         """Cut to the limit; special tokens are added to texts, not to token ids."""
         side = request.truncation_side
-        if isinstance(source, Encoding):
+        if not isinstance(source, tuple):
             self.tokenizer.cut(source, limit - specials, side)
             return self.tokenizer.single(source, specials=specials > 0)
         ids = source[-limit:] if side == "left" else source[:limit]
         return TokenSequence(ids, [0] * len(ids) if self.tokenizer.has_types else None)
 
-    def _in_one_context(self, inputs: Sequence[Encoding]) -> list[TokenSequence] | ModelError:
+    def _in_one_context(self, inputs: Sequence[Content]) -> list[TokenSequence] | ModelError:
         """One sequence of all inputs, each pooled on its own. Never cut: parts would be lost."""
         sequence = self.tokenizer.joined(inputs)
         if len(sequence) > self.max_tokens:
             return InputTooLongError(len(sequence), self.max_tokens, "input")
         return [sequence]
-
-
-def unit_length(vectors: FloatArray) -> FloatArray:
-    """Rows of unit length (a zero vector stays one)."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -41,6 +41,7 @@ class EmbeddingEngine(TextEngine[EmbeddingRequest, EmbeddingResult]):
             pooling=pooling,
             dtype=dtype,
             prompts=tuple(sorted(codec.prompts.prompts)),
+            kinds=codec.kinds,
         )
         self._prompts = codec.prompts
 

@@ -20,6 +20,7 @@ from models.text_engine import DEFAULT_BATCH_TOKENS, DEFAULT_QUEUED_TOKENS, Engi
 from models.tokenization import TokenSequence
 from models.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
 from models.transformers_loading import load_tokenizer, load_transformer
+from models.types import EmbeddingKind
 
 
 class TorchEncoder(EmbeddingEngine):
@@ -57,6 +58,7 @@ class TorchEncoder(EmbeddingEngine):
             recipe.prompts,
             normalizes=recipe.normalizes,
             late_chunking=recipe.pooling == ("mean",),
+            kinds=_kinds(recipe),
         )
         super().__init__(
             codec,
@@ -70,6 +72,12 @@ class TorchEncoder(EmbeddingEngine):
     def close(self) -> None:
         super().close()
         self.runner.free()
+
+
+def _kinds(recipe: EmbeddingRecipe) -> tuple[EmbeddingKind, ...]:
+    """Hidden states are the vectors of tokens where pooling one token gives its state."""
+    plain = len(recipe.pooling) == 1 and not recipe.steps
+    return ("dense", "tokens") if plain else ("dense",)
 
 
 class _EmbeddingPaths:

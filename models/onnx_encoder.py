@@ -74,6 +74,7 @@ class OnnxEncoder(EmbeddingEngine):
             recipe.prompts if prompts is None else PromptBook(dict(prompts)),
             normalizes=recipe.normalizes if normalize is None else normalize,
             late_chunking=reader.pools and modes == ("mean",),
+            kinds=("dense", "tokens") if reader.pools and len(modes) == 1 else ("dense",),
         )
         super().__init__(
             codec,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any, Protocol
 
 from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import Lowercase
@@ -32,6 +33,35 @@ class TokenSequence:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+Content = Any
+"""The tokens of one text before special tokens are added; its `len` is their number."""
+
+
+class EncoderTokenizer(Protocol):
+    """What an encoder's codec needs of a tokenizer; `TextTokenizer` says what each does."""
+
+    vocabulary_size: int
+    has_types: bool
+
+    def contents(self, texts: Sequence[str]) -> list[Content]: ...
+
+    def cut(self, content: Content, limit: int, side: TruncationSide | None = None) -> None: ...
+
+    def windows(self, content: Content, limit: int, overlap: int) -> list[Content]: ...
+
+    def single(self, content: Content, *, specials: bool = True) -> TokenSequence: ...
+
+    def joined(self, contents: Sequence[Content]) -> TokenSequence: ...
+
+    def pair(self, query: Content, document: Content) -> TokenSequence: ...
+
+    def specials(self, *, pair: bool) -> int: ...
+
+    def tokens(self, text: str, *, specials: bool = True) -> list[TextToken]: ...
+
+    def text(self, ids: Sequence[int], *, skip_specials: bool = True) -> str: ...
 
 
 class TextTokenizer:

@@ -315,7 +315,10 @@ class EmbeddingResult:
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """What a loaded bi-encoder is; `prompts` are the names of its own prompts."""
+    """What a loaded bi-encoder is; `prompts` are the names of its own prompts.
+
+    `dimensions` are those of whatever vectors it gives, which `kinds` tells.
+    """
 
     dimensions: int
     max_tokens: int
@@ -323,6 +326,7 @@ class EncoderInfo:
     pooling: str
     dtype: str
     prompts: tuple[str, ...] = ()
+    kinds: tuple[EmbeddingKind, ...] = ("dense",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +345,8 @@ class RerankRequest:
     """One query against documents; over-long documents are cut unless `truncate` is False.
 
     With `windows` above 1 they are not cut but read in up to so many windows, of which neighbours
-    share `overlap` tokens; the best window is the document's score.
+    share `overlap` tokens; the best window is the document's score. `truncation_side` is where they
+    are cut (None: the side of the model's tokenizer).
     """
 
     query: str
@@ -350,6 +355,7 @@ class RerankRequest:
     max_tokens_per_document: int | None = None
     windows: int = 1
     overlap: int = 0
+    truncation_side: TruncationSide | None = None
 
 
 @dataclass(frozen=True, slots=True)

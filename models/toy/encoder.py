@@ -18,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from models.batching import BatchListener
 from models.embedding_codec import EmbeddingCodec
 from models.embedding_engine import EmbeddingEngine
+from models.embedding_outputs import sparse_row
 from models.embedding_prompts import PromptBook
 from models.rerank_codec import RerankCodec
 from models.text_engine import (
@@ -45,10 +46,12 @@ class ToyEncoder(EmbeddingEngine):
         *,
         dimensions: int = DIMENSIONS,
         max_tokens: int = MAX_TOKENS,
+        sparse: bool = False,
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
     ) -> None:
+        """`sparse`: gives counts of bytes, as sparse vectors, and nothing else."""
         super().__init__(
             EmbeddingCodec(
                 byte_tokenizer(),
@@ -56,9 +59,10 @@ class ToyEncoder(EmbeddingEngine):
                 max_tokens,
                 PromptBook(PROMPTS),
                 normalizes=True,
-                late_chunking=True,
+                late_chunking=not sparse,
+                kinds=("sparse",) if sparse else ("dense", "tokens"),
             ),
-            self._rows,
+            _byte_counts if sparse else self._rows,
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
             pooling="mean",
@@ -105,6 +109,10 @@ def byte_tokenizer() -> TextTokenizer:
         special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
     )
     return TextTokenizer(tokenizer, has_types=True)
+
+
+def _byte_counts(sequences: list[TokenSequence]) -> list[FloatArray]:
+    return [sparse_row(np.bincount(s.ids).astype(np.float32)) for s in sequences]
 
 
 def _trigrams(ids: Sequence[int]) -> npt.NDArray[np.int64]:

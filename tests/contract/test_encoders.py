@@ -198,10 +198,47 @@ def test_usage_counts_special_tokens(encoder: Any) -> None:
     assert result.usage.prompt_tokens == 2 * 3  # [CLS] a [SEP]
 
 
+def test_vectors_of_tokens_come_with_the_dense_one_and_alone(encoder: Any) -> None:
+    both = _embed(encoder, *TEXTS, kinds=("dense", "tokens"))
+    alone = _embed(encoder, *TEXTS, kinds=("tokens",))
+    assert isinstance(both, EmbeddingResult)
+    assert isinstance(alone, EmbeddingResult)
+    assert _cosines(both.vectors, _vectors(encoder, *TEXTS)).min() > COSINE["bfloat16"]
+    assert alone.vectors.shape == (0, encoder.dimensions)
+    assert both.input_tokens == alone.input_tokens == tuple(map(len, both.token_vectors))
+    for one, other in zip(both.token_vectors, alone.token_vectors, strict=True):
+        assert _cosines(one, other).min() > COSINE["bfloat16"]
+    assert both.usage == alone.usage
+
+
+def test_what_a_model_does_not_give_is_refused(encoder: Any) -> None:
+    error = _embed(encoder, "a", kinds=("sparse",))
+    assert isinstance(error, InvalidInputError)
+    assert error.param == "model"
+    shortened = _embed(encoder, "a", kinds=("tokens",), dimensions=4)
+    assert isinstance(shortened, InvalidInputError)
+    assert shortened.param == "dimensions"
+    assert encoder.info.kinds == ("dense", "tokens")
+
+
 def test_an_unknown_prompt_is_refused(encoder: Any) -> None:
     error = _embed(encoder, "a", prompt_name="no such prompt")
     assert isinstance(error, InvalidInputError)
     assert error.param == "prompt_name"
+
+
+def test_sparse_vectors_have_what_is_not_zero() -> None:
+    encoder = ToyEncoder(sparse=True)
+    result = _embed(encoder, "abba", "c", kinds=("sparse",))
+    dense = _embed(encoder, "a")
+    encoder.close()
+    assert isinstance(result, EmbeddingResult)
+    abba, c = result.sparse
+    assert abba.values.tolist() == [1, 1, 2, 2]  # [CLS], [SEP], two of each letter
+    assert c.values.tolist() == [1, 1, 1]
+    assert len(set(abba.indices.tolist()) & set(c.indices.tolist())) == 2
+    assert abba.indices.dtype == np.int32
+    assert isinstance(dense, InvalidInputError)
 
 
 def test_many_clients_get_their_own_vectors(encoder: Any) -> None:
