@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from models.types import (
     TextPrompt,
     TokenizeRequest,
     TokenPrompt,
+    Tool,
+    ToolChoice,
 )
 from tests.generators import (
     WAIT,
@@ -74,13 +76,17 @@ def make(request: pytest.FixtureRequest, tiny_gguf: Path, tiny_folder: Path) -> 
     """Builds an engine of 256 tokens of context; everything built is closed at the end."""
     engines = []
 
-    def build(recorder: Recorder, **options: Any) -> Any:
+    def build(recorder: Recorder, *, context: int = CONTEXT, **options: Any) -> Any:
         if request.param == "toy":
-            engine: Any = ToyGenerator(recorder.listen, context_length=CONTEXT, **options)
+            engine: Any = ToyGenerator(recorder.listen, context_length=context, **options)
         elif request.param == "transformers":
-            engine = TransformersGenerator(tiny_folder, recorder.listen, n_threads=1, **options)
+            engine = TransformersGenerator(
+                tiny_folder, recorder.listen, n_threads=1, n_ctx=context, **options
+            )
         else:
-            engine = LlamaCppGenerator(tiny_gguf, recorder.listen, n_threads=1, **options)
+            engine = LlamaCppGenerator(
+                tiny_gguf, recorder.listen, n_threads=1, n_ctx=context, **options
+            )
         engines.append(engine)
         return engine
 
@@ -342,6 +348,76 @@ def test_a_schema_that_cannot_be_kept_to_is_refused(engine: Any, run: Any) -> No
         engine.add("json", GenerationRequest(TextPrompt("x"), output_format=output))
     assert caught.value.param == "response_format"
     assert run("x", max_tokens=1).usage.completion_tokens == 1
+
+
+# --- tools and reasoning ------------------------------------------------------------------------
+
+WEATHER = Tool("weather", "Looks it up.", json.dumps(SCHEMA))
+CLOCK = Tool("clock", parameters='{"type": "object", "properties": {}}')
+
+
+@dataclass
+class Call:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@pytest.fixture(scope="module")
+def roomy(make: Make, recorder: Recorder) -> Any:
+    """An engine whose context has room for descriptions of tools."""
+    return make(recorder, context=1024)
+
+
+def calls_of(completion: Completion) -> list[Call]:
+    calls: dict[int, Call] = {}
+    for piece in (piece for delta in completion.deltas for piece in delta.tool_calls):
+        call = calls.setdefault(piece.index, Call())
+        assert piece.id is None or not call.id
+        call.id += piece.id or ""
+        call.name += piece.name or ""
+        call.arguments += piece.arguments
+    assert list(calls) == list(range(len(calls)))
+    return list(calls.values())
+
+
+@pytest.mark.parametrize("name", ["weather", "clock"])
+def test_a_tool_that_must_be_called_is_called(roomy: Any, recorder: Recorder, name: str) -> None:
+    prompt = replace(
+        chat("Which colour?"),
+        tools=(WEATHER, CLOCK),
+        tool_choice=ToolChoice("required", (name,)),
+        parallel_tool_calls=False,
+    )
+    sampling = request_of("", **HOT, seed=1).sampling
+    roomy.add("tool", GenerationRequest(prompt, sampling))
+    completion = recorder.take("tool")
+    (call,) = calls_of(completion)
+    assert (completion.text, completion.finish_reason) == ("", "tool_calls")
+    assert call.name == name
+    assert call.id
+    if name == "weather":
+        jsonschema.validate(json.loads(call.arguments), SCHEMA)
+    else:
+        assert isinstance(json.loads(call.arguments), dict)
+
+
+def test_a_call_that_is_cut_ends_with_length(roomy: Any, recorder: Recorder) -> None:
+    prompt = replace(chat("Hi"), tools=(WEATHER,), tool_choice=ToolChoice("required"))
+    sampling = request_of("", temperature=0, max_tokens=40).sampling
+    roomy.add("tool", GenerationRequest(prompt, sampling))
+    completion = recorder.take("tool")
+    assert completion.finish_reason == "length"
+    assert calls_of(completion)[0].name == "weather"
+
+
+def test_tools_that_are_not_to_be_called_change_nothing(engine: Any, recorder: Recorder) -> None:
+    sampling = request_of("", **ENDLESS, max_tokens=10).sampling
+    prompt = chat("Hi")
+    engine.add("plain", GenerationRequest(prompt, sampling))
+    tools = replace(prompt, tools=(WEATHER,), tool_choice=ToolChoice("none"))
+    engine.add("none", GenerationRequest(tools, sampling))
+    assert recorder.take("none").text == recorder.take("plain").text
 
 
 # --- prompts and usage --------------------------------------------------------------------------
@@ -668,11 +744,12 @@ def test_parking_changes_no_text(make: Make) -> None:
 
 def test_random_requests_and_cancellations_leave_the_kv_pool_as_it_was(make: Make) -> None:
     recorder = Recorder()
-    engine = make(recorder, kv_cells=3 * CONTEXT, max_sequences=6)
+    engine = make(recorder, context=4 * CONTEXT, kv_cells=6 * CONTEXT, max_sequences=6)
     chance = random.Random(7)
-    names = [f"r{i}" for i in range(200)]
-    cancelled = set(chance.sample(names, 60))
+    names = [f"r{i}" for i in range(1000)]
+    cancelled = set(chance.sample(names, 300))
     for name in names:
+        eventually(lambda: engine.stats.queued_requests < 200)
         engine.add(name, _random_request(chance))
         if name in cancelled and chance.random() < 0.5:
             engine.cancel(name)
@@ -704,7 +781,11 @@ def _random_request(chance: random.Random) -> Any:
         ignore_eos=chance.random() < 0.3,
     )
     output = chance.choice([None, None, JSON_OUTPUT, OutputFormat("choice", '["a", "b"]')])
-    return replace(request, output_format=output, echo=chance.random() < 0.2)
+    read = request.prompt
+    if isinstance(read, ChatPrompt) and chance.random() < 0.3:
+        choice = ToolChoice(chance.choice(["auto", "required"]))
+        read = replace(read, tools=(CLOCK,), tool_choice=choice)
+    return replace(request, prompt=read, output_format=output, echo=chance.random() < 0.2)
 
 
 def test_closing_answers_whoever_waits(make: Make) -> None:
