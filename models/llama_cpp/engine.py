@@ -10,7 +10,7 @@ from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_setup import chat_form, check_counts, pool_sizes
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
-from models.continuous_batching.pacing import PaceLimits
+from models.continuous_batching.pacing import MAX_STALL, PaceLimits
 from models.errors import ModelLoadError
 from models.llama_cpp.bindings import MAX_SLOTS, NativeModel
 from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
@@ -44,7 +44,7 @@ class LlamaCppGenerator(ContinuousGenerator):
         n_gpu_layers: int = 0,
         kv_cells: int | None = None,
         max_queued: int = 256,
-        max_stall: float = 2.5,
+        max_stall: float = MAX_STALL,
         chat_template: str | None = None,
     ) -> None:
         check_counts(n_ctx, max_sequences, n_threads, kv_cells, max_queued)

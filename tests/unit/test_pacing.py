@@ -43,10 +43,48 @@ def test_budgets_shrink_as_a_prompt_gets_dearer() -> None:
     assert 1 <= pacer.budget(4) < before * 0.6
 
 
-def test_an_unknown_number_of_sequences_is_guessed_from_a_smaller_one() -> None:
+def test_an_unknown_number_of_sequences_gets_one_plain_step() -> None:
     pacer = taught(CPU)
-    assert pacer.budget(6) == pacer.budget(4)
-    assert pacer.budget(100) == pacer.budget(8)
+    assert pacer.budget(6) == 0
+    pacer.observe(6, 0, step(CPU, 6, 0))
+    assert pacer.budget(6) >= 1
+    pacer.observe(7, 3, step(CPU, 7, 3))
+    assert pacer.budget(7) == 0, "no plain step, so it cannot be told what the prompt added"
+
+
+REPACKED = (0.009, 0.001, 0.006)
+"""A CPU with kernels for many rows: a step of one row, more per row, and more for any batch."""
+
+
+def repacked_step(decoding: int, prefill: int) -> float:
+    one, each, batch = REPACKED
+    rows = decoding + prefill
+    return one + (rows > 1) * batch + each * (rows - 1)
+
+
+@pytest.mark.parametrize("decoding", [1, 4, 8])
+def test_chunks_grow_where_large_ones_are_cheap(decoding: int) -> None:
+    pacer = Pacer(512, PaceLimits(max_stall=2.7))
+    plain = repacked_step(decoding, 0)
+    pacer.observe(decoding, 0, plain)
+    for _ in range(40):
+        chunk = pacer.budget(decoding)
+        took = repacked_step(decoding, chunk)
+        assert took <= 3 * plain
+        pacer.observe(decoding, chunk, took)
+    assert 2.5 * plain <= repacked_step(decoding, pacer.budget(decoding)) <= 2.75 * plain
+
+
+def test_the_rest_of_a_prompt_does_not_shrink_the_next_chunks() -> None:
+    pacer = Pacer(512)
+    pacer.observe(1, 0, repacked_step(1, 0))
+    for _ in range(40):
+        pacer.observe(1, pacer.budget(1), repacked_step(1, pacer.budget(1)))
+    before = pacer.budget(1)
+    assert before >= 6
+    for _ in range(10):
+        pacer.observe(1, 1, repacked_step(1, 1))
+    assert pacer.budget(1) == before
 
 
 def test_where_prompts_cost_nothing_chunks_are_as_large_as_allowed() -> None:
@@ -61,6 +99,7 @@ def test_when_nobody_decodes_a_step_lasts_half_a_second_at_most() -> None:
 
 def test_before_anything_is_known_budgets_are_small_but_not_nothing() -> None:
     pacer = Pacer(512)
+    pacer.observe(1, 0, 0.01)
     assert 1 <= pacer.budget(1) <= 64
     assert 32 <= pacer.budget(0) <= 512
 
