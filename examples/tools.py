@@ -30,7 +30,12 @@ client = OpenAI(base_url=f"{base_url}/v1", api_key="unused")
 messages: list[Any] = [{"role": "user", "content": "What is the temperature in Tokyo?"}]
 
 reply = client.chat.completions.create(
-    model=MODEL, messages=messages, tools=[TOOL], tool_choice="required", temperature=0
+    model=MODEL,
+    messages=messages,
+    tools=[TOOL],
+    tool_choice="required",
+    parallel_tool_calls=False,
+    temperature=0,
 )
 messages.append(reply.choices[0].message)
 for call in reply.choices[0].message.tool_calls or []:
