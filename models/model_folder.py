@@ -63,7 +63,8 @@ def open_transformers_folder(path: Path) -> ModelFolder:
     if folder.has("adapter_config.json"):
         raise ModelLoadError("the folder is an adapter; merge it into its base model first")
     if config.get("is_encoder_decoder"):
-        raise ModelLoadError("encoder-decoder models are not supported here")
+        name = (config.get("architectures") or ["the model"])[0]
+        raise ModelLoadError(f"{name} is an encoder-decoder model, which is not supported here")
     if not any(path.glob("*.safetensors")):
         raise ModelLoadError("the folder has no safetensors weights; pickles are not loaded")
     return folder
