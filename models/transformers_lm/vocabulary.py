@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -46,7 +47,7 @@ class TokenizerVocabulary:
         self.bos_text = str(tokenizer.bos_token or "")
         self.eos_text = str(tokenizer.eos_token or "")
         self.infill_tokens = _infill_tokens(backend)
-        self._texts = {index: text for text, index in self.control_tokens.items()}
+        self._unspeakable = {*self.control_tokens.values()} - {tokenizer.unk_token_id}
         self._special: Tokenizer | None = backend
         self._literal: Tokenizer | None = _plain_copy(backend)
         self._literal.encode_special_tokens = True
@@ -62,22 +63,31 @@ class TokenizerVocabulary:
         if parse_special:
             tokens: list[int] = special.encode(text, add_special_tokens=False).ids
         else:
-            tokens = list(self._literal_tokens(literal, text))
+            tokens = self._literal_tokens(literal, text)
         if tokens and max(tokens) >= self.size:
             raise InvalidInputError("the text has a token that this model has no weights for")
         if add_special and self.bos is not None:
             tokens.insert(0, self.bos)
         return tokens
 
-    def _literal_tokens(self, tokenizer: Tokenizer, text: str) -> Iterator[int]:
+    def _literal_tokens(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """Some tokenizers (Unigram) know control tokens as words too: such a word is cut apart."""
-        encoding = tokenizer.encode(text, add_special_tokens=False)
-        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if self._texts.get(index, "\0") in text[start:end]:
-                yield from self._literal_tokens(tokenizer, text[: start + 1])
-                yield from self._literal_tokens(tokenizer, text[start + 1 :])
-                return
-        yield from encoding.ids
+        tokens: list[int] = []
+        parts = [text]
+        while parts:
+            part = parts.pop()
+            encoding = tokenizer.encode(part, add_special_tokens=False)
+            spelled = [
+                start + 1
+                for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+                if index in self._unspeakable and end - start > 1
+            ]
+            if spelled:
+                bounds = [0, *spelled, len(part)]
+                parts += [part[start:end] for start, end in pairwise(bounds)][::-1]
+            else:
+                tokens += [token for token in encoding.ids if token not in self._unspeakable]
+        return tokens
 
     def close(self) -> None:
         self._special = self._literal = None
