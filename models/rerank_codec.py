@@ -7,12 +7,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tokenizers import Encoding
-
 from models.errors import InputTooLongError, InvalidInputError, ModelError, ModelLoadError
 from models.text_engine import estimate_tokens
-from models.tokenization import TextTokenizer, TokenSequence, check_text, check_unicode
-from models.types import FloatArray, RerankRequest, RerankResult, Usage
+from models.tokenization import (
+    Content,
+    EncoderTokenizer,
+    TokenSequence,
+    check_text,
+    check_unicode,
+)
+from models.types import FloatArray, RerankRequest, RerankResult, TruncationSide, Usage
 
 Activation = Callable[[float], float]
 
@@ -45,7 +49,7 @@ class RerankCodec:
     With windows a document becomes several pairs, of which the best counts.
     """
 
-    tokenizer: TextTokenizer
+    tokenizer: EncoderTokenizer
     max_tokens: int
     activation: Activation = sigmoid
 
@@ -85,11 +89,13 @@ class RerankCodec:
         return RerankResult(logits, scores, Usage(prompt_tokens=sum(map(len, sequences))))
 
     def _pairs(
-        self, request: RerankRequest, query: Encoding, documents: list[Encoding]
+        self, request: RerankRequest, query: Content, documents: list[Content]
     ) -> list[TokenSequence] | ModelError:
         if request.max_tokens_per_document is not None:
             for document in documents:
-                self.tokenizer.cut(document, request.max_tokens_per_document)
+                self.tokenizer.cut(
+                    document, request.max_tokens_per_document, request.truncation_side
+                )
         specials = self.tokenizer.specials(pair=True)
         room = self.max_tokens - specials
         longest = max(map(len, documents))
@@ -99,7 +105,8 @@ class RerankCodec:
             at_fault = "documents" if len(query) < room else "query"
             return InputTooLongError(tokens, self.max_tokens, at_fault)
         if request.windows == 1:
-            return [self._pair(query, document, room) for document in documents]
+            side = request.truncation_side
+            return [self._pair(query, document, room, side) for document in documents]
         return [
             replace(self._pair(query, piece, room), item=index)
             for index, document in enumerate(documents)
@@ -107,8 +114,8 @@ class RerankCodec:
         ]
 
     def _windows(
-        self, request: RerankRequest, query: int, document: Encoding, room: int
-    ) -> list[Encoding]:
+        self, request: RerankRequest, query: int, document: Content, room: int
+    ) -> list[Content]:
         """A document in pieces that fit beside a query of so many tokens."""
         if query + len(document) <= room:
             return [document]
@@ -117,12 +124,18 @@ class RerankCodec:
         pieces = self.tokenizer.windows(document, size, min(request.overlap, size // 2))
         return pieces[: request.windows]
 
-    def _pair(self, query: Encoding, document: Encoding, room: int) -> TokenSequence:
+    def _pair(
+        self,
+        query: Content,
+        document: Content,
+        room: int,
+        side: TruncationSide | None = None,
+    ) -> TokenSequence:
         query_share, document_share = shares(len(query), len(document), room)
         if query_share < len(query):  # other documents may leave it more
             query = copy.copy(query)
-            self.tokenizer.cut(query, query_share)
-        self.tokenizer.cut(document, document_share)
+            self.tokenizer.cut(query, query_share, side)
+        self.tokenizer.cut(document, document_share, side)
         return self.tokenizer.pair(query, document)
 
 

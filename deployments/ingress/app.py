@@ -15,12 +15,15 @@ from deployments.ingress.errors import ErrorBoundary
 from deployments.ingress.routes import (
     anomaly,
     chat,
+    cohere_embed,
     completions,
     embeddings,
     health,
     models,
     ocr,
     rerank,
+    score,
+    tei,
     tokenization,
 )
 from deployments.ingress.routes.docs import docs_endpoints
@@ -31,7 +34,10 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *completions.ENDPOINTS,
     *tokenization.ENDPOINTS,
     *embeddings.ENDPOINTS,
+    *cohere_embed.ENDPOINTS,
+    *tei.ENDPOINTS,
     *rerank.ENDPOINTS,
+    *score.ENDPOINTS,
     *ocr.ENDPOINTS,
     *anomaly.ENDPOINTS,
     *models.ENDPOINTS,

@@ -23,6 +23,7 @@ from models.types import (
     DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
+    EncoderInfo,
     FitRequest,
     GenerationRequest,
     OcrRequest,
@@ -30,6 +31,7 @@ from models.types import (
     ReplicaStatus,
     RerankRequest,
     RerankResult,
+    TextToken,
     TokenizeRequest,
     Tokens,
 )
@@ -140,6 +142,33 @@ class GenerationClient(TaskClient):
         return text
 
 
+class EmbeddingClient(BatchClient[EmbeddingRequest, EmbeddingResult]):
+    """Vectors are coalesced; how a model reads texts is asked at once."""
+
+    async def describe(self, model_id: str) -> EncoderInfo:
+        async with self._deadline():
+            info: EncoderInfo = await self._replicas.call("describe", model_id)
+        return info
+
+    async def tokenize(
+        self, model_id: str, texts: Sequence[str], *, specials: bool, prompt_name: str | None
+    ) -> list[list[TextToken]]:
+        async with self._deadline():
+            tokens: list[list[TextToken]] = await self._replicas.call(
+                "tokenize", model_id, texts, specials, prompt_name
+            )
+        return tokens
+
+    async def detokenize(
+        self, model_id: str, sequences: Sequence[Sequence[int]], *, skip_specials: bool
+    ) -> list[str]:
+        async with self._deadline():
+            texts: list[str] = await self._replicas.call(
+                "detokenize", model_id, sequences, skip_specials
+            )
+        return texts
+
+
 class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
     """Scores are coalesced; fitting and deleting run once."""
 
@@ -176,7 +205,6 @@ class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
             await self._replicas.call_once("delete_detector", model_id, name)
 
 
-EmbeddingClient = BatchClient[EmbeddingRequest, EmbeddingResult]
 RerankClient = BatchClient[RerankRequest, RerankResult]
 OcrClient = BatchClient[OcrRequest, OcrResult]
 
@@ -210,7 +238,7 @@ def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients
             deadline_s=config.deadlines.generation_s,
             text_deadline_s=config.deadlines.batch_s,
         ),
-        embedding=BatchClient(replicas["embedding"], "embed", size=embedding_size, **shared),
+        embedding=EmbeddingClient(replicas["embedding"], "embed", size=embedding_size, **shared),
         rerank=BatchClient(replicas["rerank"], "rank", size=rerank_size, **shared),
         classification=TaskClient(replicas["classification"]),
         ocr=BatchClient(replicas["ocr"], "recognize", size=ocr_size, **shared),

@@ -46,6 +46,14 @@ def at_most(entries: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _refuse(value: Any) -> None:
+    raise ValueError("This server does not do this")
+
+
+Refused = Annotated[None, BeforeValidator(_refuse)]
+"""A field that promises what this server does not do: refused by its name where it is not null."""
+
+
 class Body(BaseModel):
     """A request body: strict types, no NaN or Infinity; unknown fields are ignored."""
 

@@ -72,7 +72,8 @@ def test_embedding_inputs(wire: Any, inputs: Any) -> None:
     body = {"model": "embedding-model", "input": wire, "dimensions": 2, "truncate": True}
     assert make_client({"embedding": replicas}).post("/v1/embeddings", json=body).is_success
     ((_, (_, requests)),) = replicas.calls
-    assert requests == [EmbeddingRequest(inputs, 2, truncate=True)]
+    vocabulary = "native" if isinstance(inputs[0], str) else "cl100k"
+    assert requests == [EmbeddingRequest(inputs, 2, truncate=True, vocabulary=vocabulary)]
 
 
 @pytest.mark.parametrize("wire", ["", [], [""], ["a", ""], [[]], [-1], [1.5], [None], {}, None])

@@ -140,7 +140,7 @@ def test_apply_template_with_tools(client: TestClient, replicas: ToyReplicas) ->
         ("/tokenize", {}, "prompt"),
         ("/tokenize", {"prompt": "x", "content": "y"}, "content"),
         ("/tokenize", {"prompt": ["x"]}, "prompt"),
-        ("/tokenize", {"inputs": "x"}, "inputs"),
+        ("/tokenize", {"inputs": ""}, "inputs"),
         ("/tokenize", {"messages": []}, "messages"),
         ("/tokenize", {"messages": MESSAGES, "chat_template": "x"}, "chat_template"),
         ("/tokenize", {"prompt": "x" * 1_000_001}, "prompt"),

@@ -1,32 +1,101 @@
-"""POST /v1/embeddings."""
+"""POST /v1/embeddings: OpenAI's shape, with what Jina's and vLLM's clients add to it."""
 
 from __future__ import annotations
 
-import base64
-from typing import Annotated, Literal
+from typing import Literal
 
 import orjson
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.ingress.schemas import Body, ModelName, Reply, Texts, TokenIds, TokenLists
-from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from config.catalog import ModelSpec
+from deployments.ingress.embedding_fields import (
+    CUTS,
+    PURPOSES,
+    Dimensions,
+    InputType,
+    JinaTask,
+    PromptName,
+    TextItems,
+    TokenLimit,
+    Truncate,
+    check_inputs,
+    inputs_of,
+)
+from deployments.ingress.embedding_formats import EmbeddingType, formatted
+from deployments.ingress.schemas import (
+    LenientBody,
+    ModelName,
+    Refused,
+    Reply,
+    Texts,
+    TokenIds,
+    TokenLists,
+)
+from deployments.ingress.server import Endpoint, Server
 from models.errors import InvalidInputError
-from models.types import EmbeddingRequest, EmbeddingResult
+from models.types import EmbeddingRequest, EmbeddingResult, TruncationSide
 
 
-class EmbeddingsBody(Body):
-    """OpenAI's request, and `truncate` to cut over-long inputs instead of refusing them.
+class JinaFields(LenientBody):
+    """`embedding_type` wins over `encoding_format`, which OpenAI's client always sends."""
 
-    Token ids are those of the model's own vocabulary.
-    """
+    task: JinaTask | None = None
+    late_chunking: bool = False
+    embedding_type: EmbeddingType | None = None
+
+
+class VllmFields(LenientBody):
+    """-1 in `truncate_prompt_tokens`: cut at the model's own limit."""
+
+    truncate_prompt_tokens: Literal[-1] | TokenLimit | None = None
+    truncation_side: TruncationSide | None = None
+    add_special_tokens: bool = True
+    normalize: bool | None = None
+    embed_dtype: Literal["float32"] | None = None
+    endianness: Literal["native", "little"] | None = None
+    messages: Refused = None
+
+
+class EmbeddingsBody(JinaFields, VllmFields):
+    """Token ids are those of OpenAI's vocabulary cl100k, unless the catalogue says otherwise."""
 
     model: ModelName
-    input: str | Texts | TokenIds | TokenLists
-    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    encoding_format: Literal["float", "base64"] | None = "float"
-    truncate: bool = False
+    input: str | Texts | TokenIds | TokenLists | TextItems
+    dimensions: Dimensions | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    truncate: Truncate = False
+    input_type: InputType | None = None
+    prompt_name: PromptName | None = None
+
+    def embedding_request(self, server: Server, spec: ModelSpec) -> EmbeddingRequest:
+        """Raises InvalidInputError for what only the settings or the fields together forbid."""
+        inputs = inputs_of(self.input)
+        check_inputs(server, "input", inputs)
+        self._check_purposes()
+        truncate, side = CUTS[self.truncate]
+        purpose = self.input_type or self.task
+        limit = self.truncate_prompt_tokens
+        return EmbeddingRequest(
+            inputs,
+            dimensions=self.dimensions,
+            truncate=truncate or limit is not None,
+            prompt_name=self.prompt_name,
+            purpose=PURPOSES[purpose] if purpose is not None else None,
+            max_tokens=None if limit == -1 else limit,
+            truncation_side=self.truncation_side or side,
+            add_special_tokens=self.add_special_tokens,
+            normalize=self.normalize,
+            late_chunking=self.late_chunking,
+            vocabulary="native" if isinstance(inputs[0], str) else spec.input_vocabulary,
+        )
+
+    def _check_purposes(self) -> None:
+        fields = ("input_type", "task", "prompt_name")
+        given = [name for name in fields if getattr(self, name) is not None]
+        if len(given) > 1:
+            message = f"'{given[0]}' and '{given[1]}' both choose the prompt: give one."
+            raise InvalidInputError(message, given[1])
 
 
 class EmbeddingObject(Reply):
@@ -53,42 +122,24 @@ async def create_embeddings(server: Server, request: Request, body: EmbeddingsBo
     """Embed one text or many."""
     del request
     spec = server.model(body.model, "embedding")
-    inputs = _inputs(body.input)
-    check_count("input", len(inputs), server.config.limits.max_inputs)
-    check_texts(server, "input", inputs)
-    if not all(inputs):
-        raise InvalidInputError("An input must not be empty.", "input")
-    job = EmbeddingRequest(inputs, body.dimensions, body.truncate)
+    job = body.embedding_request(server, spec)
     result = await server.clients.embedding.submit(spec.id, job)
-    return _render(result, spec.id, as_base64=body.encoding_format == "base64")
+    return _render(result, spec.id, body.embedding_type or body.encoding_format)
 
 
-def _inputs(
-    wire: str | list[str] | list[int] | list[list[int]],
-) -> tuple[str | tuple[int, ...], ...]:
-    if isinstance(wire, str):
-        return (wire,)
-    if isinstance(wire[0], int):
-        return (tuple(wire),)
-    return tuple(text if isinstance(text, str) else tuple(text) for text in wire)
-
-
-def _render(result: EmbeddingResult, model_id: str, *, as_base64: bool) -> Response:
+def _render(result: EmbeddingResult, model_id: str, kind: EmbeddingType) -> Response:
     """Written without pydantic: a response may hold millions of numbers."""
-    rows = result.vectors
     data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": base64.b64encode(row.astype("<f4").tobytes()).decode()
-            if as_base64
-            else row,
-        }
-        for index, row in enumerate(rows)
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(formatted(result.vectors, kind))
     ]
     tokens = result.usage.prompt_tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    reply = {"object": "list", "data": data, "model": model_id, "usage": usage}
+    return numbers_response({"object": "list", "data": data, "model": model_id, "usage": usage})
+
+
+def numbers_response(reply: object) -> Response:
+    """JSON of anything that holds arrays of numbers."""
     content = orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, media_type="application/json")
 

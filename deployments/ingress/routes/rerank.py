@@ -1,128 +1,144 @@
-"""POST /v1/rerank and /v2/rerank: the shapes of Cohere and Jina."""
+"""POST /rerank, /v1/rerank and /v2/rerank: Cohere's, Jina's, infinity's and TEI's requests.
+
+`texts` makes it TEI's. On /rerank, infinity's own path, `raw_scores` (which its client always
+sends) makes it infinity's. All others get the shape that Cohere and Jina have in common.
+"""
 
 from __future__ import annotations
 
-import uuid
 from typing import Annotated, Literal
 
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
 
-from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, ModelName, Reply
+from deployments.ingress.embedding_fields import CUTS, TokenLimit
+from deployments.ingress.routes.rerank_reply import Ranking, RerankReply, ranking
+from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName, Refused
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from models.errors import InvalidInputError
-from models.types import RerankRequest, RerankResult
+from models.types import RerankRequest
+
+MAX_WINDOWS = 64
+DEFAULT_OVERLAP = 32
+INFINITYS_DEFAULT = "default/not-specified"
+"""What infinity's client sends for no model."""
+Documents = Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)
+Count = Annotated[int, Field(ge=1)]
 
 
-class DocumentBody(Body):
+class DocumentBody(LenientBody):
     text: str
 
 
-class RerankBody(Body):
-    """Cohere's and Jina's request. `top_n` (also `top_k`): how many results, all when absent.
+class LengthFields(LenientBody):
+    """What becomes of documents that are too long. They are cut, `max_tokens_per_doc` sooner.
 
-    Over-long documents are cut, `max_tokens_per_doc` sooner; `truncate: false` refuses them.
+    `truncation` "windowed", or Cohere's `max_chunks_per_doc` above 1: they are read in overlapping
+    windows, of which the best counts. `truncate` false refuses them.
     """
 
-    model: ModelName
-    query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[
-        list[str | DocumentBody],
-        Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True),
-    ]
-    top_n: Annotated[int, Field(ge=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
-    return_documents: bool = False
-    rank_fields: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
-    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
-    raw_scores: bool = False
+    max_tokens_per_doc: TokenLimit | None = None
+    max_chunks_per_doc: Count | None = None
     truncate: bool = True
+    truncation: bool | Literal["windowed"] | None = None
+    truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
+    overlap: Annotated[int, Field(ge=0, le=65_536)] = DEFAULT_OVERLAP
+
+    def request_for(self, query: str, documents: tuple[str, ...]) -> RerankRequest:
+        side = self.truncation_direction
+        return RerankRequest(
+            query,
+            documents,
+            truncate=self.truncate and self.truncation is not False,
+            max_tokens_per_document=self.max_tokens_per_doc,
+            windows=self._windows,
+            overlap=self.overlap,
+            truncation_side=CUTS[side][1] if side is not None else None,
+        )
+
+    @property
+    def _windows(self) -> int:
+        if self.max_chunks_per_doc is not None:
+            return min(self.max_chunks_per_doc, MAX_WINDOWS)
+        return MAX_WINDOWS if self.truncation == "windowed" else 1
 
 
-class RerankedDocument(Reply):
-    text: str
+class RerankBody(LengthFields):
+    """One query, and `documents` or (TEI) `texts`. `top_n`, `top_k`: all when absent.
+
+    Without `model` the first reranker of the catalogue answers.
+    """
+
+    model: ModelName | None = None
+    query: Annotated[str, Field(min_length=1)]
+    documents: Annotated[list[str | DocumentBody], Documents] | None = None
+    texts: Annotated[list[str], Documents] | None = None
+    top_n: Count | None = None
+    top_k: Count | None = None
+    return_documents: bool = False
+    return_text: bool = False
+    rank_fields: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
+    raw_scores: bool = False
+    use_activation: bool = True
+    truncate_prompt_tokens: Literal[-1] | None = None
+    relevant_spans: Refused = None
+
+    @property
+    def with_texts(self) -> bool:
+        return self.return_documents or self.return_text
+
+    def texts_given(self) -> tuple[str, ...]:
+        """Raises InvalidInputError unless there is one list of documents."""
+        if (self.documents is None) == (self.texts is None):
+            raise InvalidInputError("Give one of 'documents' and 'texts'.", "documents")
+        documents = self.documents or self.texts or []
+        return tuple(d if isinstance(d, str) else d.text for d in documents)
+
+    def rerank_request(self, server: Server) -> RerankRequest:
+        """Raises InvalidInputError for what only the settings or the fields together forbid."""
+        if self.rank_fields not in (None, ["text"]):
+            raise InvalidInputError("Only the field 'text' of a document is ranked.", "rank_fields")
+        texts, param = self.texts_given(), "texts" if self.documents is None else "documents"
+        check_documents(server, param, texts)
+        check_texts(server, "query", [self.query])
+        return self.request_for(self.query, texts)
 
 
-class RerankedResult(Reply):
-    index: int
-    relevance_score: float
-    document: RerankedDocument | None = None
-
-
-class RerankUsage(Reply):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class ApiVersion(Reply):
-    version: str
-
-
-class BilledUnits(Reply):
-    search_units: float
-
-
-class RerankMeta(Reply):
-    api_version: ApiVersion
-    billed_units: BilledUnits
-
-
-class Reranked(Reply):
-    """Results sorted by descending score; ties keep the order of the documents."""
-
-    id: str
-    object: Literal["list"] = "list"
-    model: str
-    results: list[RerankedResult]
-    usage: RerankUsage
-    meta: RerankMeta
-
-
-async def rerank(server: Server, request: Request, body: RerankBody) -> Response:
-    """Order documents by their relevance to a query."""
-    spec = server.model(body.model, "rerank")
-    if body.rank_fields not in (None, ["text"]):
-        raise InvalidInputError("Only the field 'text' of a document is ranked.", "rank_fields")
-    documents = tuple(d if isinstance(d, str) else d.text for d in body.documents)
-    check_count("documents", len(documents), server.config.limits.max_documents)
-    check_texts(server, "documents", documents)
-    check_texts(server, "query", [body.query])
+def check_documents(server: Server, param: str, documents: tuple[str, ...]) -> None:
+    """Raises InvalidInputError for too many, too long or empty documents."""
+    check_count(param, len(documents), server.config.limits.max_documents)
+    check_texts(server, param, documents)
     if not all(documents):
-        raise InvalidInputError("A document must not be empty.", "documents")
-    job = RerankRequest(body.query, documents, body.truncate, body.max_tokens_per_doc)
+        raise InvalidInputError("A document must not be empty.", param)
+
+
+async def rerank(server: Server, request: Request, body: RerankBody) -> RerankReply:
+    """Order documents by their relevance to a query."""
+    spec = server.model(None if body.model == INFINITYS_DEFAULT else body.model, "rerank")
+    job = body.rerank_request(server)
     result = await server.clients.rerank.submit(spec.id, job)
-    version = "2" if request.url.path.startswith("/v2") else "1"
-    tokens = result.usage.prompt_tokens
-    reply = Reranked(
-        id=uuid.uuid4().hex,
+    ranked = ranking(
+        result,
+        job.documents,
         model=spec.id,
-        results=_results(result, documents, body),
-        usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
-        meta=RerankMeta(
-            api_version=ApiVersion(version=version), billed_units=BilledUnits(search_units=1)
-        ),
+        raw=body.raw_scores or not body.use_activation,
+        top=body.top_n or body.top_k,
     )
-    # Without `document` where it was not asked for, as in the answers of Cohere and Jina.
-    return Response(reply.model_dump_json(exclude_none=True), media_type="application/json")
+    return _shaped(ranked, request.url.path, body)
 
 
-def _results(
-    result: RerankResult, documents: tuple[str, ...], body: RerankBody
-) -> list[RerankedResult]:
-    scores = result.logits if body.raw_scores else result.scores
-    # By logit: the activation may round neighbours together.
-    order = sorted(range(len(documents)), key=lambda i: (-result.logits[i], i))
-    results = []
-    for index in order[: body.top_n or body.top_k]:
-        entry = RerankedResult(index=index, relevance_score=scores[index])
-        if body.return_documents:
-            entry.document = RerankedDocument(text=documents[index])
-        results.append(entry)
-    return results
+def _shaped(ranked: Ranking, path: str, body: RerankBody) -> RerankReply:
+    if body.texts is not None:
+        return RerankReply(ranked.tei(with_texts=body.with_texts))
+    if path == "/rerank" and "raw_scores" in body.model_fields_set:
+        return RerankReply(ranked.infinity(with_texts=body.with_texts))
+    version = "2" if path.startswith("/v2") else "1"
+    return RerankReply(
+        ranked.cohere(version, with_texts=body.with_texts, twice=body.top_k is not None)
+    )
 
 
 ENDPOINTS = tuple(
-    Endpoint("POST", path, rerank, "rerank", body=RerankBody, response=Reranked)
+    Endpoint("POST", path, rerank, "rerank", body=RerankBody, response=RerankReply)
     for path in ("/v1/rerank", "/v2/rerank", "/rerank")
 )

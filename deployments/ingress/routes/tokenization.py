@@ -1,19 +1,29 @@
 """/tokenize, /detokenize and /apply-template: how a model reads texts and chats.
 
-Each path takes the shapes of vLLM and of llama-server; which one it is, the fields say.
+Each path takes the shapes of vLLM and of llama-server, /tokenize that of TEI as well; which one it
+is, the fields say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, RootModel
 from starlette.requests import Request
 
 from deployments.ingress.chat_messages import Messages
 from deployments.ingress.chat_prompt import ChatPromptFields
-from deployments.ingress.schemas import LenientBody, ModelName, Omittable, Reply, TokenIds
+from deployments.ingress.embedding_fields import Inputs, PromptName, check_inputs, inputs_of
+from deployments.ingress.schemas import (
+    LenientBody,
+    ModelName,
+    Omittable,
+    Reply,
+    Texts,
+    TokenIds,
+)
 from deployments.ingress.server import Endpoint, Server, check_texts
 from models.errors import InvalidInputError
 from models.types import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
@@ -22,7 +32,10 @@ TokenList = Annotated[TokenIds, Field(min_length=0)]
 
 
 class TokenizeBody(ChatPromptFields):
-    """vLLM's `prompt` or `messages`, or llama-server's `content`."""
+    """vLLM's `prompt` or `messages`, llama-server's `content`, or TEI's `inputs`.
+
+    `inputs` are for an embedding model, the others for one that generates.
+    """
 
     model: ModelName | None = None
     prompt: str | None = None
@@ -33,16 +46,15 @@ class TokenizeBody(ChatPromptFields):
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
-    inputs: Any | None = None
+    inputs: str | Texts | None = None
+    prompt_name: PromptName | None = None
 
     def tokenize_request(self, server: Server) -> TokenizeRequest:
         """Raises InvalidInputError unless there is one thing to tokenise."""
-        if self.inputs is not None:
-            raise InvalidInputError("'inputs' is not supported by this server.", "inputs")
         inputs = {"prompt": self.prompt, "messages": self.messages, "content": self.content}
         given = [param for param, value in inputs.items() if value is not None]
         if len(given) != 1:
-            message = "Give one of 'prompt', 'messages' and 'content'."
+            message = "Give one of 'prompt', 'messages', 'content' and 'inputs'."
             raise InvalidInputError(message, given[1] if given else "prompt")
         if self.messages is not None:
             return TokenizeRequest(self.prompt_of(server, self.messages))
@@ -70,6 +82,20 @@ class TokenizeReply(Reply):
     token_strs: Omittable[list[str]] = None
 
 
+class TeiToken(Reply):
+    """TEI's: the token and the characters [start, stop) that it stands for."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class TokenizeAnswer(RootModel[TokenizeReply | list[list[TeiToken]]]):
+    """Which one it is, the request says."""
+
+
 class DetokenizeBody(LenientBody):
     model: ModelName | None = None
     tokens: TokenList
@@ -93,9 +119,29 @@ class ApplyTemplateReply(Reply):
     prompt: str
 
 
-async def tokenize(server: Server, request: Request, body: TokenizeBody) -> TokenizeReply:
+async def tokenize(server: Server, request: Request, body: TokenizeBody) -> TokenizeAnswer:
     """The tokens of a text or of a chat."""
     del request
+    if body.inputs is not None:
+        return TokenizeAnswer(await _tei_tokens(server, body, inputs_of(body.inputs)))
+    return TokenizeAnswer(await _tokens(server, body))
+
+
+async def _tei_tokens(server: Server, body: TokenizeBody, inputs: Inputs) -> list[list[TeiToken]]:
+    """As an embedding model reads texts."""
+    spec = server.model(body.model, "embedding")
+    check_inputs(server, "inputs", inputs)
+    replies = await server.clients.embedding.tokenize(
+        spec.id,
+        [text for text in inputs if isinstance(text, str)],
+        specials=body.add_special_tokens,
+        prompt_name=body.prompt_name,
+    )
+    return [[TeiToken.model_validate(asdict(token)) for token in tokens] for tokens in replies]
+
+
+async def _tokens(server: Server, body: TokenizeBody) -> TokenizeReply:
+    """As a model that generates reads a text or a chat."""
     spec = server.model(body.model, "generation")
     tokens = await server.clients.generation.tokenize(spec.id, body.tokenize_request(server))
     if body.content is not None:
@@ -147,7 +193,7 @@ def _strings(pieces: Sequence[bytes]) -> list[str]:
 ENDPOINTS = tuple(
     Endpoint("POST", prefix + path, handler, "generation", body=body, response=reply)
     for path, handler, body, reply in (
-        ("/tokenize", tokenize, TokenizeBody, TokenizeReply),
+        ("/tokenize", tokenize, TokenizeBody, TokenizeAnswer),
         ("/detokenize", detokenize, DetokenizeBody, DetokenizeReply),
         ("/apply-template", apply_template, ApplyTemplateBody, ApplyTemplateReply),
     )

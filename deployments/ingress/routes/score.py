@@ -1,0 +1,119 @@
+"""POST /score and /v1/score: vLLM's shape, a score for every pair of texts, in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Literal
+
+from pydantic import Field
+from starlette.requests import Request
+
+from deployments.ingress.routes.rerank import LengthFields, check_documents
+from deployments.ingress.routes.rerank_reply import RerankUsage
+from deployments.ingress.schemas import ModelName, Reply, Texts
+from deployments.ingress.server import Endpoint, Server
+from models.errors import InvalidInputError
+from models.types import RerankRequest, RerankResult
+
+Sides = str | Texts
+FIRST = ("queries", "text_1", "data_1")
+SECOND = ("documents", "items", "text_2", "data_2")
+
+
+class ScoreBody(LengthFields):
+    """One text against many, or two lists of the same length pair by pair."""
+
+    model: ModelName | None = None
+    queries: Sides | None = None
+    documents: Sides | None = None
+    items: Sides | None = None
+    text_1: Sides | None = None
+    text_2: Sides | None = None
+    data_1: Sides | None = None
+    data_2: Sides | None = None
+    raw_scores: bool = False
+    use_activation: bool = True
+    truncate_prompt_tokens: Literal[-1] | None = None
+
+    def pairs(self, server: Server) -> list[tuple[str, str]]:
+        """Raises InvalidInputError unless both sides are there and fit each other."""
+        (first_name, first), (second_name, second) = self._side(FIRST), self._side(SECOND)
+        check_documents(server, first_name, first)
+        check_documents(server, second_name, second)
+        if len(first) == 1:
+            first *= len(second)
+        if len(first) != len(second):
+            message = f"'{first_name}' must be one text, or as many as '{second_name}'."
+            raise InvalidInputError(message, first_name)
+        return list(zip(first, second, strict=True))
+
+    def _side(self, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            listed = ", ".join(f"'{name}'" for name in names)
+            raise InvalidInputError(f"Give one of {listed}.", given[1] if given else names[0])
+        value: Sides = getattr(self, given[0])
+        return given[0], (value,) if isinstance(value, str) else tuple(value)
+
+
+class PairScore(Reply):
+    index: int
+    object: Literal["score"] = "score"
+    score: float
+
+
+class Scores(Reply):
+    """One score per pair, in the order of the request."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int = Field(description="Unix seconds")
+    model: str
+    data: list[PairScore]
+    usage: RerankUsage
+
+
+async def score(server: Server, request: Request, body: ScoreBody) -> Scores:
+    """Score pairs of texts."""
+    del request
+    spec = server.model(body.model, "rerank")
+    pairs = body.pairs(server)
+    places: dict[str, list[int]] = {}
+    for index, (query, _) in enumerate(pairs):
+        places.setdefault(query, []).append(index)
+    jobs = [
+        body.request_for(query, tuple(pairs[i][1] for i in where))
+        for query, where in places.items()
+    ]
+    results = await _all(server, spec.id, jobs)
+    scores = [0.0] * len(pairs)
+    raw = body.raw_scores or not body.use_activation
+    for where, result in zip(places.values(), results, strict=True):
+        for index, value in zip(where, result.logits if raw else result.scores, strict=True):
+            scores[index] = value
+    tokens = sum(result.usage.prompt_tokens for result in results)
+    return Scores(
+        id=f"score-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=spec.id,
+        data=[PairScore(index=i, score=value) for i, value in enumerate(scores)],
+        usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
+    )
+
+
+async def _all(server: Server, model_id: str, jobs: list[RerankRequest]) -> list[RerankResult]:
+    """All of them, or the first failure once the others have been called off."""
+    tasks = [asyncio.create_task(server.clients.rerank.submit(model_id, job)) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+ENDPOINTS = tuple(
+    Endpoint("POST", path, score, "rerank", body=ScoreBody, response=Scores)
+    for path in ("/score", "/v1/score")
+)
