@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from pydantic import ValidationError
 
 from deployments.ingress.errors import describe
 from deployments.ingress.routes.chat_request import ChatBody
@@ -406,6 +407,15 @@ def test_hints_change_nothing(fields: dict[str, Any]) -> None:
 )
 def test_promises_that_are_not_kept_are_refused(fields: dict[str, Any], param: str) -> None:
     assert refusal(**fields) == param
+
+
+@pytest.mark.parametrize("field", ["logit_bias", "metadata", "chat_template_kwargs"])
+def test_a_large_object_is_refused_by_its_size_and_not_by_its_entries(field: str) -> None:
+    body = json.dumps(CHAT | {field: {f"k{i}": [] for i in range(5000)}})
+    with pytest.raises(ValidationError) as refusal:
+        ChatBody.model_validate_json(body)
+    (error,) = refusal.value.errors()
+    assert error["loc"] == (field,)
 
 
 JSON = st.recursive(

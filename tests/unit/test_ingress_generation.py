@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from config.settings import AppConfig, DeadlineSettings
 from models.errors import EngineDeadError, InputTooLongError
-from models.types import ChatPrompt, Message, TextDelta, TextPrompt, TokenPrompt, Usage
+from models.types import (
+    ChatPrompt,
+    ChoiceDelta,
+    Delivery,
+    Message,
+    TextDelta,
+    TextPrompt,
+    TokenPrompt,
+    Usage,
+)
+from tests.fakes import FakeReplicas, make_client
 from tests.scripted_generation import (
     CHAT,
     COMPLETION,
@@ -136,6 +149,27 @@ def test_what_fails_later_is_an_error_event_and_no_done(
     assert "/etc/x" not in events[-1]
     assert "[DONE]" not in events
     assert len(events) > 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_deadline_of_a_whole_generation(begun: bool) -> None:
+    async def generate(session_id: str, call_id: str, *rest: Any) -> AsyncGenerator[list[Delivery]]:
+        yield []
+        if begun:
+            yield [Delivery(call_id, (ChoiceDelta(0, TextDelta("He")),))]
+        await asyncio.Event().wait()
+
+    config = AppConfig(deadlines=DeadlineSettings(load_s=0.01, generation_s=0.05))
+    replicas = FakeReplicas(streams={"generate": generate})
+    client = make_client({"generation": replicas}, config=config)
+    response = client.post("/v1/chat/completions", json=CHAT | {"stream": True})
+    if begun:
+        *_, said, failure = events_of(response)
+        assert json.loads(said)["choices"][0]["delta"] == {"content": "He"}
+        assert json.loads(failure)["error"]["code"] == "deadline_exceeded"
+    else:
+        assert response.status_code == 504
+    assert replicas.calls[-1][0] == "cancel"
 
 
 def test_completion() -> None:
