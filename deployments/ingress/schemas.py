@@ -191,8 +191,9 @@ def schema_text(schema: dict[str, Any], param: str) -> str:
     """A JSON Schema of a request as text. Raises InvalidInputError where it is too large."""
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        raise InvalidInputError("A schema has numbers that are not finite.", param) from None
+    except (ValueError, RecursionError):
+        message = "A schema is nested too deeply, or has numbers that are not finite."
+        raise InvalidInputError(message, param) from None
     if len(text) > MAX_SCHEMA_CHARS:
         message = f"A schema has {len(text)} characters; the limit is {MAX_SCHEMA_CHARS}."
         raise InvalidInputError(message, param)

@@ -237,6 +237,12 @@ def test_a_schema_with_numbers_that_are_none_is_refused() -> None:
         ChatBody.model_validate_json(body).generation_request(make_server())
 
 
+@pytest.mark.parametrize("depth", range(200, 1400, 40))
+def test_a_deep_schema_in_a_text_is_no_failure(depth: int) -> None:
+    schema = '{"not":' * depth + "{}" + "}" * depth
+    assert status_of(json.dumps(CHAT | {"guided_json": schema})) in {200, 400}
+
+
 # --- the template ---------------------------------------------------------------------------
 
 
