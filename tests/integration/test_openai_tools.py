@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 from openai import OpenAI
-from openai.types import Completion
+from openai.types import Completion, CompletionChoice
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
@@ -235,19 +235,29 @@ def test_echo_scores_the_prompt(server: RunningServer) -> None:
 
 
 def test_the_best_of_several(client: OpenAI) -> None:
-    options: Any = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 8, "seed": 3}
-    best = client.completions.with_raw_response.create(best_of=4, n=1, logprobs=0, **options)
-    completion = Completion.model_validate_json(best.content, strict=True)
-    candidates = client.completions.create(n=4, logprobs=0, **options)
-
-    def mean(choice: Any) -> float:
-        scores = choice.logprobs.token_logprobs
-        return float(sum(scores) / len(scores))
-
-    assert completion.choices[0].text == max(candidates.choices, key=mean).text
+    raw = client.completions.with_raw_response.create(
+        model=MODEL,
+        prompt="Once upon a time",
+        best_of=4,
+        n=3,
+        max_tokens=8,
+        seed=3,
+        logprobs=0,
+        extra_body={"ignore_eos": True},
+    )
+    completion = Completion.model_validate_json(raw.content, strict=True)
+    scores = [mean_logprob(choice) for choice in completion.choices]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) > 1
     assert completion.usage is not None
-    assert candidates.usage is not None
-    assert completion.usage.completion_tokens == candidates.usage.completion_tokens
+    assert completion.usage.completion_tokens == 4 * 8
+
+
+def mean_logprob(choice: CompletionChoice) -> float:
+    assert choice.logprobs is not None
+    scores = choice.logprobs.token_logprobs or []
+    return sum(scores) / len(scores)
 
 
 def test_a_suffix_is_refused_by_a_model_that_cannot_fill_in(client: OpenAI) -> None:
