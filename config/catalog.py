@@ -34,13 +34,24 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
     "llama_cpp": frozenset({"generation"}),
     "transformers": frozenset({"generation"}),
-    "torch": frozenset({"embedding", "rerank"}),
-    "onnx": frozenset({"rerank"}),
+    "torch": frozenset({"embedding", "rerank", "classification"}),
+    "onnx": frozenset({"rerank", "classification"}),
     "rapidocr": frozenset({"ocr"}),
+    "classifiers": frozenset({"classification"}),
     "detectors": frozenset({"anomaly"}),
-    "toy": frozenset({"generation", "embedding", "rerank", "ocr"}),
+    "toy": frozenset({"generation", "embedding", "rerank", "ocr", "classification"}),
 }
 """What each engine can serve; an entry that pairs others is refused."""
+
+
+MODERATION_CATEGORIES = frozenset(
+    {
+        *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit"),
+        *("illicit/violent", "self-harm", "self-harm/intent", "self-harm/instructions"),
+        *("sexual", "sexual/minors", "violence", "violence/graphic"),
+    }
+)
+"""OpenAI's; what `engine_options.moderation_labels` may map a classifier's labels to."""
 
 
 class CatalogError(ValueError):
@@ -184,7 +195,9 @@ class ModelSpec(_Entry):
 
     id: ModelId
     task: Task
-    engine: Literal["llama_cpp", "transformers", "torch", "onnx", "rapidocr", "detectors", "toy"]
+    engine: Literal[
+        "llama_cpp", "transformers", "torch", "onnx", "rapidocr", "classifiers", "detectors", "toy"
+    ]
     source: Source
     aliases: tuple[ModelId, ...] = ()
     description: str = ""
@@ -203,6 +216,24 @@ class ModelSpec(_Entry):
         if self.task not in ENGINE_TASKS[self.engine]:
             raise ValueError(f"engine '{self.engine}' does not serve task '{self.task}'")
         return self
+
+    @property
+    def moderation_labels(self) -> dict[str, str]:
+        """A classifier's label to a moderation category; empty for models that do not moderate."""
+        labels: dict[str, str] = self.engine_options.get("moderation_labels", {})
+        return labels
+
+    @model_validator(mode="after")
+    def _moderation_categories_exist(self) -> ModelSpec:
+        labels: object = self.engine_options.get("moderation_labels", {})
+        if not isinstance(labels, dict) or not all(map(_is_category, labels.values())):
+            names = ", ".join(sorted(MODERATION_CATEGORIES))
+            raise ValueError(f"'moderation_labels' maps labels of the model to: {names}")
+        return self
+
+
+def _is_category(value: object) -> bool:
+    return isinstance(value, str) and value in MODERATION_CATEGORIES
 
 
 class Catalog(BaseModel):

@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 from config.catalog import ModelSpec
 from config.settings import AppConfig, TaskSettings
 from models.base import (
+    Classifier,
+    ClassifierLibrary,
     DetectorLibrary,
     Encoder,
+    EntityRecognizer,
     Generator,
     Model,
     Reranker,
@@ -27,6 +30,7 @@ from weights.cache import WeightsCache
 from weights.fetch import fetch
 
 M = TypeVar("M", bound=Model)
+ClassificationModel = Classifier | EntityRecognizer | ClassifierLibrary
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,28 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
     path = weights_of(spec, config)
     return build(
         spec, TorchReranker, path=path, n_threads=resources.n_threads, device=resources.device
+    )
+
+
+def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> ClassificationModel:
+    """Of sequences or of tokens, as the weights' own configuration says, or the fitted ones."""
+    if spec.engine == "classifiers":
+        from models.classifier_library import Classifiers
+
+        return build(spec, Classifiers, root=config.data_dir / "classifiers")
+    if spec.engine == "toy":
+        from models.toy.classifier import toy_classifier
+
+        return build(spec, toy_classifier)
+    path = weights_of(spec, config)
+    if spec.engine == "onnx":
+        from models.onnx_classifier import OnnxClassifier
+
+        return build(spec, OnnxClassifier, path=path, n_threads=resources.n_threads)
+    from models.classifier_kinds import torch_classifier
+
+    return build(
+        spec, torch_classifier, path=path, n_threads=resources.n_threads, device=resources.device
     )
 
 

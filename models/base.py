@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from models.errors import ModelError
 from models.types import (
@@ -140,6 +140,7 @@ class Reranker(BatchModel[RerankRequest, RerankResult], Protocol):
     def max_tokens(self) -> int: ...
 
 
+@runtime_checkable
 class Classifier(BatchModel[ClassificationRequest, ClassificationResult], Protocol):
     """A sequence classifier: texts or pairs in, a score per label out.
 
@@ -153,6 +154,7 @@ class Classifier(BatchModel[ClassificationRequest, ClassificationResult], Protoc
     def max_tokens(self) -> int: ...
 
 
+@runtime_checkable
 class EntityRecognizer(BatchModel[EntityRequest, EntityResult], Protocol):
     """A token classifier: texts in, labelled parts of them out."""
 
@@ -165,6 +167,7 @@ class EntityRecognizer(BatchModel[EntityRequest, EntityResult], Protocol):
         """Of one window; longer texts are read in several."""
 
 
+@runtime_checkable
 class ClassifierLibrary(Model, Protocol):
     """Classifiers that clients have fitted, by name, kept on disk; blocking and thread-safe."""
 

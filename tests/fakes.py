@@ -63,11 +63,29 @@ def spec(model_id: str, task: Task, *aliases: str) -> ModelSpec:
     )
 
 
+CLASSIFIERS = ModelSpec(
+    id="classifiers",
+    task="classification",
+    engine="classifiers",
+    source=BuiltinSource(kind="builtin"),
+)
+MODERATOR = ModelSpec(
+    id="moderator",
+    task="classification",
+    engine="toy",
+    source=BuiltinSource(kind="builtin"),
+    engine_options={"moderation_labels": {"toxic": "harassment", "insult": "harassment"}},
+)
+
+
 CATALOG = Catalog(
     models=(
         spec("chat-model", "generation", "vendor/chat-model"),
         spec("embedding-model", "embedding"),
         spec("rerank-model", "rerank"),
+        CLASSIFIERS,
+        spec("classifier-model", "classification"),
+        MODERATOR,
         spec("ocr-model", "ocr"),
         spec("detectors", "anomaly"),
     )

@@ -19,12 +19,20 @@ from models.types import (
     AnomalyScores,
     ChatPrompt,
     ChoiceDelta,
+    ClassificationRequest,
+    ClassificationResult,
+    ClassifierFitRequest,
+    ClassifierInfo,
+    ClassifierRequest,
     DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
     EncoderInfo,
+    EntityRequest,
+    EntityResult,
     FitRequest,
     GenerationRequest,
+    LabelScores,
     OcrRequest,
     OcrResult,
     ReplicaStatus,
@@ -168,6 +176,51 @@ class EmbeddingClient(BatchClient[EmbeddingRequest, EmbeddingResult]):
         return texts
 
 
+class ClassificationClient(TaskClient):
+    """Each kind of question is coalesced on its own; fitting and deleting run once."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        *,
+        settings: CoalescingSettings,
+        deadline_s: float,
+        fit_deadline_s: float,
+    ) -> None:
+        super().__init__(replicas)
+        shared = _BatchSettings(settings=settings, deadline_s=deadline_s)
+        self.labels: BatchClient[ClassificationRequest, ClassificationResult] = BatchClient(
+            replicas, "classify", size=classification_size, **shared
+        )
+        self.entities: BatchClient[EntityRequest, EntityResult] = BatchClient(
+            replicas, "find_entities", size=entity_size, **shared
+        )
+        self.fitted: BatchClient[ClassifierRequest, LabelScores] = BatchClient(
+            replicas, "predict", size=classifier_size, **shared
+        )
+        self._deadline_s = deadline_s
+        self._fit_deadline_s = fit_deadline_s
+
+    async def fit(self, model_id: str, request: ClassifierFitRequest) -> ClassifierInfo:
+        async with within(self._fit_deadline_s):
+            info: ClassifierInfo = await self._replicas.call_once("fit", model_id, request)
+        return info
+
+    async def list_classifiers(self, model_id: str) -> list[ClassifierInfo]:
+        async with within(self._deadline_s):
+            infos: list[ClassifierInfo] = await self._replicas.call("list_classifiers", model_id)
+        return infos
+
+    async def get_classifier(self, model_id: str, name: str) -> ClassifierInfo:
+        async with within(self._deadline_s):
+            info: ClassifierInfo = await self._replicas.call("get_classifier", model_id, name)
+        return info
+
+    async def delete_classifier(self, model_id: str, name: str) -> None:
+        async with within(self._deadline_s):
+            await self._replicas.call_once("delete_classifier", model_id, name)
+
+
 class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
     """Scores are coalesced; fitting and deleting run once."""
 
@@ -215,7 +268,7 @@ class Clients:
     generation: GenerationClient
     embedding: EmbeddingClient
     rerank: RerankClient
-    classification: TaskClient
+    classification: ClassificationClient
     ocr: OcrClient
     anomaly: AnomalyClient
 
@@ -239,7 +292,9 @@ def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients
         ),
         embedding=EmbeddingClient(replicas["embedding"], "embed", size=embedding_size, **shared),
         rerank=BatchClient(replicas["rerank"], "rank", size=rerank_size, **shared),
-        classification=TaskClient(replicas["classification"]),
+        classification=ClassificationClient(
+            replicas["classification"], fit_deadline_s=config.deadlines.fit_s, **shared
+        ),
         ocr=BatchClient(replicas["ocr"], "recognize", size=ocr_size, **shared),
         anomaly=AnomalyClient(replicas["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
     )
@@ -251,6 +306,24 @@ def embedding_size(request: EmbeddingRequest) -> int:
 
 def rerank_size(request: RerankRequest) -> int:
     return len(request.query) * len(request.documents) + sum(map(len, request.documents))
+
+
+def classification_size(request: ClassificationRequest) -> int:
+    """Zero-shot, every text is read once with each label."""
+    texts = sum(len(t) if isinstance(t, str) else sum(map(len, t)) for t in request.texts)
+    if request.labels is None:
+        return texts
+    hypotheses = sum(len(request.hypothesis) + len(label) for label in request.labels)
+    return texts * len(request.labels) + hypotheses * len(request.texts)
+
+
+def entity_size(request: EntityRequest) -> int:
+    return sum(map(len, request.texts))
+
+
+def classifier_size(request: ClassifierRequest) -> int:
+    """In numbers."""
+    return int(request.vectors.size)
 
 
 def ocr_size(request: OcrRequest) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import re
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +18,10 @@ from models.anomaly.fitted import FittedDetector, restored, stored_info
 from models.anomaly.tables import Matrix
 from models.artefact_cache import ArtefactCache
 from models.artefacts import Artefact, ArtefactStore, Pointer
-from models.errors import (
-    InvalidInputError,
-    ModelError,
-    ModelLoadError,
-    OverloadedError,
-    StorageError,
-)
+from models.errors import InvalidInputError, ModelError, ModelLoadError, StorageError
+from models.fitting import FitTurns, check_name
 from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, FitRequest
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 NORMALIZATIONS = ("standardization", "zscore", "raw")
 
 
@@ -57,7 +48,7 @@ class Detectors:
         self._n_threads = n_threads
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="detectors")
         self._cache: ArtefactCache[FittedDetector] = ArtefactCache(max_cached_bytes)
-        self._fits = threading.BoundedSemaphore(max_fits)
+        self._fits = FitTurns(max_fits)
 
     @property
     def memory_bytes(self) -> int:
@@ -75,7 +66,7 @@ class Detectors:
     def fit(self, request: FitRequest) -> DetectorInfo:
         """Raises InvalidInputError, StorageError, or OverloadedError when other fits run."""
         _check_fit(request)
-        with self._a_turn_to_fit():
+        with self._fits.turn():
             start = time.perf_counter()
             detector = FittedDetector.fit(request)
             seconds = time.perf_counter() - start
@@ -120,15 +111,6 @@ class Detectors:
         """Raises ModelNotFoundError or StorageError."""
         self._store.delete(name)
 
-    @contextmanager
-    def _a_turn_to_fit(self) -> Iterator[None]:
-        if not self._fits.acquire(blocking=False):
-            raise OverloadedError("Other detectors are being fitted.", retry_after=5.0)
-        try:
-            yield
-        finally:
-            self._fits.release()
-
     def _detector(self, name: str) -> FittedDetector:
         """The current version, from the cache when it is there."""
         pointer = self._store.pointer(name)
@@ -161,12 +143,7 @@ class Detectors:
 
 
 def _check_fit(request: FitRequest) -> None:
-    if not NAME_PATTERN.fullmatch(request.name):
-        raise InvalidInputError(
-            "A detector's name has 1 to 64 letters, digits, '_', '-' or '.', "
-            "and starts with a letter or digit.",
-            "model",
-        )
+    check_name(request.name)
     if not 0 < request.contamination <= 0.5:
         raise InvalidInputError("'contamination' must be above 0 and at most 0.5.", "contamination")
     _check_normalization(request.normalization)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from config.catalog import (
     ENGINE_TASKS,
@@ -22,6 +22,7 @@ from config.catalog import (
     PackagePartsSource,
     PackageSource,
     PathSource,
+    Task,
     load_catalog,
 )
 
@@ -62,10 +63,19 @@ def parts(**fields: Any) -> dict[str, Any]:
 # --- the shipped files ----------------------------------------------------------------------
 
 
-def test_the_shipped_catalogue_serves_five_tasks() -> None:
-    assert {spec.task for spec in load_catalog()} == {
-        "generation", "embedding", "rerank", "ocr", "anomaly",
-    }  # fmt: skip
+def test_the_shipped_catalogue_serves_every_task() -> None:
+    assert {spec.task for spec in load_catalog()} == set(get_args(Task))
+
+
+@pytest.mark.parametrize("labels", [["toxic"], {"toxic": "rudeness"}, {"toxic": ["hate"]}, "hate"])
+def test_moderation_labels_lead_to_categories_of_openai(labels: Any) -> None:
+    fields = entry(task="classification", engine="toy")
+    sound = {"moderation_labels": {"toxic": "harassment", "threat": "harassment/threatening"}}
+    spec = ModelSpec.model_validate(fields | {"engine_options": sound})
+    assert spec.moderation_labels == sound["moderation_labels"]
+    assert ModelSpec.model_validate(fields).moderation_labels == {}
+    with pytest.raises(ValidationError, match="self-harm/intent"):
+        ModelSpec.model_validate(fields | {"engine_options": {"moderation_labels": labels}})
 
 
 def test_shipped_and_optional_catalogues_share_no_name() -> None:
