@@ -14,13 +14,20 @@ from openai.types.chat import (
 )
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParams
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
+from openai.types.embedding_create_params import EmbeddingCreateParams
 from pydantic import BaseModel
 
 from config.settings import AppConfig, TaskSettings
 from deployments.ingress.app import all_endpoints
+from deployments.ingress.embedding_formats import EmbeddingType
 from deployments.ingress.errors import ANSWERS, HTTP_CODES
 from deployments.ingress.routes.chat_request import ChatBody
+from deployments.ingress.routes.cohere_embed import EmbedBodyV1, EmbedBodyV2
 from deployments.ingress.routes.completions import CompletionBody
+from deployments.ingress.routes.embeddings import EmbeddingsBody
+from deployments.ingress.routes.rerank import RerankBody
+from deployments.ingress.routes.score import ScoreBody
+from deployments.ingress.routes.tei import DecodeBody, EmbedAllBody, EmbedBody, SimilarityBody
 
 ROOT = Path(__file__).parents[1]
 API = (ROOT / "docs" / "api.md").read_text()
@@ -82,6 +89,36 @@ def test_every_field_that_is_read_is_documented(anchor: str, body: type[BaseMode
     """The sampling and format fields that completions share are in the table of chat."""
     documented = first_cells(section(anchor)) | first_cells(section("chat"))
     assert set(body.model_fields) <= documented
+
+
+@pytest.mark.parametrize(
+    ("anchor", "body"),
+    [
+        ("embeddings", EmbeddingsBody),
+        ("cohere-embed", EmbedBodyV1),
+        ("cohere-embed", EmbedBodyV2),
+        ("tei", EmbedBody),
+        ("tei", EmbedAllBody),
+        ("tei", SimilarityBody),
+        ("tei", DecodeBody),
+        ("rerank", RerankBody),
+        ("score", ScoreBody),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_every_field_of_the_encoders_requests_is_documented(
+    anchor: str, body: type[BaseModel]
+) -> None:
+    assert set(body.model_fields) <= first_cells(section(anchor))
+
+
+def test_every_field_of_openais_embedding_request_is_documented() -> None:
+    assert set(EmbeddingCreateParams.__annotations__) <= first_cells(section("embeddings"))
+
+
+@pytest.mark.parametrize("kind", get_args(EmbeddingType))
+def test_every_number_format_is_documented(kind: str) -> None:
+    assert kind in first_cells(section("cohere-embed"))
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> set[str]:
