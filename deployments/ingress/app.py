@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -51,6 +52,7 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
+@cache
 def all_endpoints() -> tuple[Endpoint, ...]:
     """Every route of the server, the descriptions of the routes included."""
     return (*TASK_ENDPOINTS, *docs_endpoints(TASK_ENDPOINTS))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
@@ -193,3 +195,47 @@ def test_chunks_are_json_whatever_the_text() -> None:
     )
     chunk = ChatCompletionChunk.model_validate_json(events_of(response)[1], strict=True)
     assert chunk.choices[0].delta.content == text
+
+
+PIECES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> list[TextDelta]:
+    """Deltas of one choice: texts and reasoning at will, then calls one after the other."""
+    deltas = [
+        TextDelta(draw(PIECES), reasoning=draw(PIECES)) for _ in range(draw(st.integers(0, 3)))
+    ]
+    calls = draw(st.integers(0, 3))
+    for index in range(calls):
+        first = ToolCallDelta(index, draw(PIECES), id=f"call_{index}", name="f")
+        rest = [ToolCallDelta(index, draw(PIECES)) for _ in range(draw(st.integers(0, 2)))]
+        deltas += [TextDelta("", tool_calls=(piece,)) for piece in (first, *rest)]
+    reason: Any = "tool_calls" if calls else "stop"
+    return [*deltas, TextDelta("", finish_reason=reason, usage=Usage(3, 4))]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(replies(), min_size=1, max_size=3))
+def test_a_stream_adds_up_to_the_whole_completion(choices: list[list[TextDelta]]) -> None:
+    steps = [
+        [(index, deltas[step]) for index, deltas in enumerate(choices) if step < len(deltas)]
+        for step in range(max(map(len, choices)))
+    ]
+    body = {"n": len(choices), "tools": TOOLS}
+    whole = ask_chat(body, *steps)
+    state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
+    for chunk in stream_chat(body, *steps):
+        state.handle_chunk(chunk)
+    streamed = state.current_completion_snapshot
+    for one, other in zip(whole.choices, streamed.choices, strict=True):
+        assert one.finish_reason == other.finish_reason
+        assert (one.message.content or "") == (other.message.content or "")
+        assert said_by_calls(one.message) == said_by_calls(other.message)
+        reasoning = (one.message.model_extra or {}).get("reasoning")
+        assert reasoning == (other.message.model_extra or {}).get("reasoning")
+
+
+def said_by_calls(message: Any) -> list[tuple[str, str, str]]:
+    calls = message.tool_calls or []
+    return [(call.id, call.function.name, call.function.arguments) for call in calls]
