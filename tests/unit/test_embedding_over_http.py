@@ -82,7 +82,7 @@ def test_openais_token_ids_are_the_text_they_stand_for(client: Any) -> None:
         ({"input": "a", "dimensions": 65}, "dimensions"),
         ({"input": "a" * 3000}, "input"),
         ({"input": ["a" * 1500] * 2, "late_chunking": True}, "input"),
-        ({"input": "a", "truncate_prompt_tokens": 2}, "max_tokens"),
+        ({"input": "a", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -122,3 +122,30 @@ def test_tei_says_that_a_model_has_no_sparse_vectors(client: Any) -> None:
     reply = client.post("/embed_sparse", json={"inputs": "sea"})
     assert reply.status_code == 400
     assert "sparse" in reply.json()["error"]["message"]
+
+
+COHERE = {"model": MODEL, "input_type": "query", "truncate": "NONE"}
+LONG_PART = {"content": [{"type": "text", "text": "a" * 3000}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/embed", {"inputs": "a" * 3000, "truncate": False}, "inputs"),
+        ("/embed", {"inputs": [100_000]}, "inputs"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["\u2028" * 3000]},
+                         "parameters": {"truncate": False}}, "inputs"),
+        ("/v2/embed", COHERE | {"texts": ["a" * 3000]}, "texts"),
+        ("/v2/embed", COHERE | {"inputs": [LONG_PART]}, "inputs"),
+        ("/v2/embed", COHERE | {"texts": ["a"], "output_dimension": 65}, "output_dimension"),
+        ("/v2/embed", COHERE | {"texts": ["a"], "max_tokens": 2}, "texts"),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_the_engines_refusals_name_the_fields_of_the_shape(
+    client: Any, path: str, body: dict[str, Any], param: str
+) -> None:
+    error = client.post(path, json=body)
+    assert error.status_code == 400
+    assert error.json()["error"]["param"] == param
+    assert "'input'" not in error.json()["error"]["message"]

@@ -7,7 +7,7 @@ from typing import Any
 import cohere
 import pytest
 
-from models.errors import DeadlineExceededError
+from models.errors import DeadlineExceededError, InvalidInputError
 from models.types import RerankRequest, RerankResult, Usage
 from tests.fakes import FakeReplicas, make_client
 
@@ -20,6 +20,8 @@ async def rank(model_id: str, requests: list[RerankRequest]) -> list[Any]:
 def _ranked(request: RerankRequest) -> Any:
     if request.query == "slow":
         return DeadlineExceededError("too slow")
+    if request.query in ("query", "documents"):
+        return InvalidInputError(f"'{request.query}' is bad.", request.query)
     logits = tuple(float(document) for document in request.documents)
     scores = tuple(logit / 100 for logit in logits)
     return RerankResult(logits, scores, Usage(10 * len(logits)))
@@ -220,3 +222,21 @@ def test_coheres_clients(replicas: FakeReplicas) -> None:
     )
     assert [r.document.text for r in old.results if r.document] == ["30", "10"]
     assert replicas.calls[-1][1][1][0].windows == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/rerank", {"query": "documents", "texts": ["1"]}, "texts"),
+        ("/rerank", {"query": "documents", "documents": ["1"]}, "documents"),
+        ("/rerank", {"query": "query", "texts": ["1"]}, "query"),
+        ("/score", {"text_1": "query", "text_2": "1"}, "text_1"),
+        ("/score", {"queries": "documents", "items": ["1"]}, "items"),
+    ],
+)
+def test_the_engines_refusals_name_the_fields_of_the_shape(
+    replicas: FakeReplicas, path: str, body: dict[str, Any], param: str
+) -> None:
+    error = post(replicas, path, body).json()["error"]
+    assert error["param"] == param
+    assert error["message"] == f"'{param}' is bad."

@@ -30,6 +30,7 @@ from deployments.ingress.schemas import (
     Texts,
 )
 from deployments.ingress.server import Endpoint, Server
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
 from models.types import EmbeddingRequest, EmbeddingResult
 
@@ -46,6 +47,11 @@ class EmbedBodyV1(LenientBody):
     embedding_types: EmbeddingTypes | None = None
     truncate: Literal["NONE", "START", "END"] = "END"
 
+    @property
+    def texts_name(self) -> str:
+        """The field that has the texts."""
+        return "texts"
+
     def texts_given(self) -> list[str]:
         if self.texts is None:
             raise InvalidInputError("'texts' is missing.", "texts")
@@ -53,7 +59,7 @@ class EmbedBodyV1(LenientBody):
 
     def embedding_request(self, server: Server) -> EmbeddingRequest:
         texts = tuple(self.texts_given())
-        check_inputs(server, "texts", texts)
+        check_inputs(server, self.texts_name, texts)
         truncate, side = CUTS[self.truncate]
         return EmbeddingRequest(
             texts,
@@ -89,6 +95,10 @@ class EmbedBodyV2(EmbedBodyV1):
     ) = None
     max_tokens: TokenLimit | None = None
     output_dimension: Dimensions | None = None
+
+    @property
+    def texts_name(self) -> str:
+        return "texts" if self.inputs is None else "inputs"
 
     def texts_given(self) -> list[str]:
         if (self.texts is None) == (self.inputs is None):
@@ -149,7 +159,8 @@ async def _embed(
 ) -> Response:
     spec = server.model(body.model, "embedding")
     job = body.embedding_request(server)
-    result = await server.clients.embedding.submit(spec.id, job)
+    with wire_names({"input": body.texts_name, "dimensions": "output_dimension"}):
+        result = await server.clients.embedding.submit(spec.id, job)
     return numbers_response(
         {
             "id": str(uuid.uuid4()),

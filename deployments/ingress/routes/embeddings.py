@@ -33,6 +33,7 @@ from deployments.ingress.schemas import (
     TokenLists,
 )
 from deployments.ingress.server import Endpoint, Server
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
 from models.types import EmbeddingRequest, EmbeddingResult, TruncationSide
 
@@ -123,7 +124,8 @@ async def create_embeddings(server: Server, request: Request, body: EmbeddingsBo
     del request
     spec = server.model(body.model, "embedding")
     job = body.embedding_request(server, spec)
-    result = await server.clients.embedding.submit(spec.id, job)
+    with wire_names({"max_tokens": "truncate_prompt_tokens"}):
+        result = await server.clients.embedding.submit(spec.id, job)
     return _render(result, spec.id, body.embedding_type or body.encoding_format)
 
 
@@ -144,13 +146,9 @@ def numbers_response(reply: object) -> Response:
     return Response(content, media_type="application/json")
 
 
-ENDPOINTS = (
+ENDPOINTS = tuple(
     Endpoint(
-        "POST",
-        "/v1/embeddings",
-        create_embeddings,
-        "embeddings",
-        body=EmbeddingsBody,
-        response=Embeddings,
-    ),
+        "POST", path, create_embeddings, "embeddings", body=EmbeddingsBody, response=Embeddings
+    )
+    for path in ("/v1/embeddings", "/embeddings")
 )

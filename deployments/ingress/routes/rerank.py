@@ -15,6 +15,7 @@ from deployments.ingress.embedding_fields import CUTS, TokenLimit
 from deployments.ingress.routes.rerank_reply import Ranking, RerankReply, ranking
 from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName, Refused
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
 from models.types import RerankRequest
 
@@ -87,6 +88,11 @@ class RerankBody(LengthFields):
     def with_texts(self) -> bool:
         return self.return_documents or self.return_text
 
+    @property
+    def documents_name(self) -> str:
+        """The field that has the documents."""
+        return "documents" if self.texts is None else "texts"
+
     def texts_given(self) -> tuple[str, ...]:
         """Raises InvalidInputError unless there is one list of documents."""
         if (self.documents is None) == (self.texts is None):
@@ -98,8 +104,8 @@ class RerankBody(LengthFields):
         """Raises InvalidInputError for what only the settings or the fields together forbid."""
         if self.rank_fields not in (None, ["text"]):
             raise InvalidInputError("Only the field 'text' of a document is ranked.", "rank_fields")
-        texts, param = self.texts_given(), "texts" if self.documents is None else "documents"
-        check_documents(server, param, texts)
+        texts = self.texts_given()
+        check_documents(server, self.documents_name, texts)
         check_texts(server, "query", [self.query])
         return self.request_for(self.query, texts)
 
@@ -116,7 +122,8 @@ async def rerank(server: Server, request: Request, body: RerankBody) -> RerankRe
     """Order documents by their relevance to a query."""
     spec = server.model(None if body.model == INFINITYS_DEFAULT else body.model, "rerank")
     job = body.rerank_request(server)
-    result = await server.clients.rerank.submit(spec.id, job)
+    with wire_names({"documents": body.documents_name}):
+        result = await server.clients.rerank.submit(spec.id, job)
     ranked = ranking(
         result,
         job.documents,

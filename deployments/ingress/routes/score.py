@@ -14,6 +14,7 @@ from deployments.ingress.routes.rerank import LengthFields, check_documents
 from deployments.ingress.routes.rerank_reply import RerankUsage
 from deployments.ingress.schemas import ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
 from models.types import RerankRequest, RerankResult
 
@@ -39,7 +40,8 @@ class ScoreBody(LengthFields):
 
     def pairs(self, server: Server) -> list[tuple[str, str]]:
         """Raises InvalidInputError unless both sides are there and fit each other."""
-        (first_name, first), (second_name, second) = self._side(FIRST), self._side(SECOND)
+        first_name, second_name = self.side_name(FIRST), self.side_name(SECOND)
+        first, second = self._side(first_name), self._side(second_name)
         check_documents(server, first_name, first)
         check_documents(server, second_name, second)
         if len(first) == 1:
@@ -49,13 +51,17 @@ class ScoreBody(LengthFields):
             raise InvalidInputError(message, first_name)
         return list(zip(first, second, strict=True))
 
-    def _side(self, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    def side_name(self, names: tuple[str, ...]) -> str:
+        """The one of the names that is given. Raises InvalidInputError for none and for several."""
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
             listed = ", ".join(f"'{name}'" for name in names)
             raise InvalidInputError(f"Give one of {listed}.", given[1] if given else names[0])
-        value: Sides = getattr(self, given[0])
-        return given[0], (value,) if isinstance(value, str) else tuple(value)
+        return given[0]
+
+    def _side(self, name: str) -> tuple[str, ...]:
+        value: Sides = getattr(self, name)
+        return (value,) if isinstance(value, str) else tuple(value)
 
 
 class PairScore(Reply):
@@ -87,7 +93,8 @@ async def score(server: Server, request: Request, body: ScoreBody) -> Scores:
         body.request_for(query, tuple(pairs[i][1] for i in where))
         for query, where in places.items()
     ]
-    results = await _all(server, spec.id, jobs)
+    with wire_names({"query": body.side_name(FIRST), "documents": body.side_name(SECOND)}):
+        results = await _all(server, spec.id, jobs)
     scores = [0.0] * len(pairs)
     raw = body.raw_scores or not body.use_activation
     for where, result in zip(places.values(), results, strict=True):

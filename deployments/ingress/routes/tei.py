@@ -32,6 +32,7 @@ from deployments.ingress.schemas import (
     TokenLists,
 )
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from deployments.ingress.wire_names import wire_names
 from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult
 
 Mixed = Annotated[
@@ -232,7 +233,8 @@ def _inputs(server: Server, body: EmbedAllBody) -> tuple[str | tuple[int, ...], 
 
 async def _submit(server: Server, model: str | None, job: EmbeddingRequest) -> EmbeddingResult:
     spec = server.model(model, "embedding")
-    return await server.clients.embedding.submit(spec.id, job)
+    with wire_names({"input": "inputs"}):
+        return await server.clients.embedding.submit(spec.id, job)
 
 
 ENDPOINTS = (
