@@ -80,7 +80,7 @@ class LimitSettings(_Settings):
     max_upload_bytes: Bytes = 32 << 20
     """Body limit of the routes that carry images (base64 counts as sent)."""
     max_inputs: Count = 2048
-    """Texts per embedding request."""
+    """Texts per embedding or classification request; zero-shot, texts times labels."""
     max_completions: Count = 128
     """Prompts of a completion request times `n`."""
     max_input_chars: Count = 1_000_000
@@ -106,7 +106,7 @@ class DeadlineSettings(_Settings):
     generation_s: Seconds = 600
     """A whole chat or completion: 504, or an error event once the stream has begun."""
     fit_s: Seconds = 1800
-    """Fitting a detector."""
+    """Fitting a detector or a classifier."""
 
     @model_validator(mode="after")
     def _loading_is_told_from_slowness(self) -> DeadlineSettings:

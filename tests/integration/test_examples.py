@@ -14,6 +14,7 @@ EXPECTED = {
     "chat": "sea",
     "embeddings": "Interest rates",
     "rerank": "giant panda",
+    "classification": "negative",
     "ocr": "Invoice 2041",
     "anomaly": "ANOMALY",
     "structured_output": "of 5, recommended: ",
