@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from models.chat import harmony
-from models.chat.lark import Grammar, any_of
+from models.chat.lark import Grammar, any_of, further_calls
 from models.chat.reasoning import Reasoning, ReasoningState, detect_reasoning
 from models.chat.reply import ReplyParser
 from models.chat.reply_reader import GeneratorParser, reply_reader
@@ -124,7 +124,7 @@ class ChatFormat:
         opening = "" if usual.bare else grammar.text(usual.openings[0])
         whole = f"{opening} {calls}"
         if many and usual.repeats:
-            whole = f'{whole} ("\\n"? {opening} {calls})*'
+            whole += " " + further_calls(f'"\\n"? {opening} {calls}')
         if _must_call(prompt):
             return whole
         if body is not None:
@@ -132,9 +132,8 @@ class ChatFormat:
         if usual.bare:
             return any_of([whole, grammar.terminal(_not_beginning_with(usual.bare))])
         lazily = f"({grammar.through(usual.openings[0])} {calls})"
-        if many:
-            return f"{lazily}* FREE"
-        return f"{lazily}? {grammar.without(usual.openings[0])}"
+        without = grammar.without(usual.openings[0])
+        return f"({lazily} {further_calls(lazily)})? {without}" if many else f"{lazily}? {without}"
 
     def _markers(self) -> Collection[str]:
         markers = {text: None for form in self.tool_formats for text in form.markers}

@@ -9,6 +9,9 @@ from typing import Any
 
 from models.structured import grammars
 
+MAX_CALLS = 16
+"""In one constrained reply: small models repeat a call for as long as they may."""
+
 
 class Grammar:
     """Rules under construction.
@@ -59,6 +62,11 @@ class Grammar:
 
     def written(self, start: str) -> str:
         return grammars.grammar(start, *self._rules)
+
+
+def further_calls(call: str) -> str:
+    """An expression for the calls after the first one."""
+    return f"({call}){{0,{MAX_CALLS - 1}}}"
 
 
 def any_of(expressions: Iterable[str]) -> str:

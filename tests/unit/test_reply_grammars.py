@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from models.chat.format import ChatFormat
+from models.chat.lark import MAX_CALLS
 from models.errors import InvalidInputError, ModelError
 from models.structured.compiler import GrammarCompiler
 from models.types import ChatPrompt, Message, OutputFormat, Tool, ToolChoice
@@ -478,3 +479,14 @@ def test_plain_text_needs_no_parser() -> None:
     assert QWEN3.format.parser(NO_TOOLS, "") is not None
     assert HERMES.format.parser(prompt(WEATHER), "") is not None
     assert HARMONY.format.parser(NO_TOOLS, "") is not None
+
+
+@pytest.mark.parametrize("mode", ["required", "auto"])
+@pytest.mark.parametrize(
+    ("model", "separator"), [(HERMES, "\n"), (HERMES_TOKENS, "\n")], ids=["text", "tokens"]
+)
+def test_calls_do_not_go_on_for_ever(model: Model, separator: str, mode: Any) -> None:
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    prompt = ChatPrompt((Message("user", "Hi"),), tools=(STRICT,), tool_choice=ToolChoice(mode))
+    assert model.allows(separator.join([call] * MAX_CALLS), prompt)
+    assert not model.allows(separator.join([call] * (MAX_CALLS + 1)), prompt)

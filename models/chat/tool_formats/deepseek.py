@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from models.chat.lark import Grammar, any_of
+from models.chat.lark import Grammar, any_of, further_calls
 from models.chat.text_source import Markers, NotACall, Steps, TextSource
 from models.chat.tool_formats.base import CallableTool
 from models.chat.tool_formats.calls import Calls, openai_id
@@ -45,7 +45,7 @@ class DeepSeekFormat:
 
     def grammar(self, tools: Sequence[CallableTool], grammar: Grammar, *, many: bool) -> str:
         call = any_of(self._call(tool, grammar) for tool in tools)
-        more = f' ("\\n"? {call})*' if many else ""
+        more = " " + further_calls(f'"\\n"? {call}') if many else ""
         return f"{call}{more} {grammar.text(END)}"
 
     def _call(self, tool: CallableTool, grammar: Grammar) -> str:

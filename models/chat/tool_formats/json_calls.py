@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from models.chat.lark import Grammar, any_of
+from models.chat.lark import Grammar, any_of, further_calls
 from models.chat.text_source import NotACall, Steps, TextSource
 from models.chat.tool_formats.base import CallableTool
 from models.chat.tool_formats.calls import Calls, openai_id
@@ -63,7 +63,7 @@ class LlamaFormat:
 
     def grammar(self, tools: Sequence[CallableTool], grammar: Grammar, *, many: bool) -> str:
         call = any_of(call_object(tool, grammar, "parameters") for tool in tools)
-        return f'{call} ("; " {call})*' if many else call
+        return f"{call} " + further_calls(f'"; " {call}') if many else call
 
 
 class JsonFormat:
@@ -93,4 +93,5 @@ class JsonFormat:
 
     def grammar(self, tools: Sequence[CallableTool], grammar: Grammar, *, many: bool) -> str:
         call = any_of(call_object(tool, grammar) for tool in tools)
-        return f'({call} | "[" {call} (", " {call})* "]")' if many else call
+        more = further_calls(f'", " {call}')
+        return f'({call} | "[" {call} {more} "]")' if many else call

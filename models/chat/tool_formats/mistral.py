@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from models.chat.lark import Grammar, any_of
+from models.chat.lark import Grammar, any_of, further_calls
 from models.chat.text_source import Steps, TextSource
 from models.chat.tool_formats.base import CallableTool
 from models.chat.tool_formats.calls import Calls, mistral_id
@@ -41,7 +41,7 @@ class MistralFormat:
                 for tool in tools
             )
         call = any_of(call_object(tool, grammar) for tool in tools)
-        more = f' (", " {call})*' if many else ""
+        more = " " + further_calls(f'", " {call}') if many else ""
         return f'" "? "[" {call}{more} "]"'
 
 
