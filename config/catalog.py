@@ -32,10 +32,10 @@ ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
-    "llama_cpp": frozenset({"generation"}),
+    "llama_cpp": frozenset({"generation", "embedding", "rerank"}),
     "transformers": frozenset({"generation"}),
     "torch": frozenset({"embedding", "rerank", "classification"}),
-    "onnx": frozenset({"rerank", "classification"}),
+    "onnx": frozenset({"embedding", "rerank", "classification"}),
     "rapidocr": frozenset({"ocr"}),
     "classifiers": frozenset({"classification"}),
     "detectors": frozenset({"anomaly"}),

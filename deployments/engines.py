@@ -44,6 +44,11 @@ class Resources:
     def device(self) -> str:
         return "cuda" if self.gpu else "cpu"
 
+    @property
+    def gpu_layers(self) -> int:
+        """llama.cpp's way to say the same: all layers, or none."""
+        return -1 if self.gpu else 0
+
 
 def threads_of(settings: TaskSettings, node_cpus: int) -> int:
     """The configured thread count, else half of the node's CPUs, at least one."""
@@ -94,7 +99,7 @@ def generator(
         n_ctx=spec.limits.context_length,
         max_sequences=spec.limits.max_sequences or 16,
         n_threads=resources.n_threads,
-        n_gpu_layers=-1 if resources.gpu else 0,
+        n_gpu_layers=resources.gpu_layers,
     )
 
 
@@ -120,12 +125,18 @@ def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder
         from models.toy.encoder import ToyEncoder
 
         return build(spec, ToyEncoder)
+    options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
+    if spec.engine == "onnx":
+        from models.onnx_encoder import OnnxEncoder
+
+        return build(spec, OnnxEncoder, **options)
+    if spec.engine == "llama_cpp":
+        from models.llama_cpp.encoder import LlamaCppEncoder
+
+        return build(spec, LlamaCppEncoder, **options, n_gpu_layers=resources.gpu_layers)
     from models.encoder import TorchEncoder
 
-    path = weights_of(spec, config)
-    return build(
-        spec, TorchEncoder, path=path, n_threads=resources.n_threads, device=resources.device
-    )
+    return build(spec, TorchEncoder, **options, device=resources.device)
 
 
 def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Reranker:
@@ -133,17 +144,18 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
         from models.toy.encoder import ToyReranker
 
         return build(spec, ToyReranker)
+    options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
     if spec.engine == "onnx":
         from models.onnx_cross_encoder import OnnxReranker
 
-        path = weights_of(spec, config)
-        return build(spec, OnnxReranker, path=path, n_threads=resources.n_threads)
-    from models.cross_encoder import TorchReranker
+        return build(spec, OnnxReranker, **options)
+    if spec.engine == "llama_cpp":
+        from models.llama_cpp.reranker import LlamaCppReranker
 
-    path = weights_of(spec, config)
-    return build(
-        spec, TorchReranker, path=path, n_threads=resources.n_threads, device=resources.device
-    )
+        return build(spec, LlamaCppReranker, **options, n_gpu_layers=resources.gpu_layers)
+    from models.cross_encoder import open_torch_reranker
+
+    return build(spec, open_torch_reranker, **options, device=resources.device)
 
 
 def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> ClassificationModel:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from models.batching import BatchListener
 from models.classifier_paths import SequenceClassifierPaths
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder, open_transformers_folder
-from models.rerank_codec import RerankCodec, activation_named
+from models.rerank_codec import RerankCodec, activation_named, sigmoid
+from models.rerank_heads import label_index, odds_of
 from models.text_engine import (
     DEFAULT_BATCH_TOKENS,
     DEFAULT_QUEUED_TOKENS,
@@ -16,18 +18,24 @@ from models.text_engine import (
     TextEngine,
 )
 from models.torch_forward import Dtype, TorchOptions, TorchRunner
+from models.torch_judge import TorchJudge
 from models.transformers_loading import load_tokenizer
 from models.types import RerankRequest, RerankResult
 
 
 class TorchReranker(TextEngine[RerankRequest, RerankResult]):
-    """Any sequence classifier with one label that transformers loads; satisfies `Reranker`."""
+    """Any sequence classifier that transformers loads; satisfies `Reranker`.
+
+    Of several labels one must be chosen: a score is its share of the softmax, and a logit its log
+    odds.
+    """
 
     def __init__(
         self,
         path: Path,
         *,
         n_threads: int,
+        label: int | str | None = None,
         dtype: Dtype = "auto",
         device: str = "cpu",
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
@@ -36,7 +44,6 @@ class TorchReranker(TextEngine[RerankRequest, RerankResult]):
     ) -> None:
         """Load the folder. Raises ModelLoadError."""
         folder = open_transformers_folder(path)
-        activation = activation_named(_activation_name(folder))
         tokenizer = load_tokenizer(path)
         limit = folder.read_object("sentence_bert_config.json").get("max_seq_length")
         self.runner = TorchRunner(
@@ -45,11 +52,11 @@ class TorchReranker(TextEngine[RerankRequest, RerankResult]):
             limit or tokenizer.limit,
             TorchOptions(n_threads, dtype, device),
         )
-        if self.runner.features != 1:
-            raise ModelLoadError("a reranker must have exactly one label")
+        index = label_index(_labels(folder, self.runner.features), label)
+        own = activation_named(_activation_name(folder))
         super().__init__(
-            RerankCodec(tokenizer, self.runner.max_tokens, activation),
-            self.runner,
+            RerankCodec(tokenizer, self.runner.max_tokens, own if index is None else sigmoid),
+            self.runner if index is None else odds_of(self.runner, index),
             max_tokens=self.runner.max_tokens,
             memory_bytes=self.runner.memory_bytes,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
@@ -58,6 +65,22 @@ class TorchReranker(TextEngine[RerankRequest, RerankResult]):
     def close(self) -> None:
         super().close()
         self.runner.free()
+
+
+def open_torch_reranker(
+    path: Path, *, style: Literal["head", "yes_no"] = "head", **options: Any
+) -> TorchReranker | TorchJudge:
+    """A classification head, or a language model that answers yes or no. Raises ModelLoadError."""
+    if style == "yes_no":
+        return TorchJudge(path, **options)
+    if style != "head":
+        raise ModelLoadError("there is no such style; there are head and yes_no")
+    return TorchReranker(path, **options)
+
+
+def _labels(folder: ModelFolder, count: int) -> tuple[str, ...]:
+    names = folder.read_object("config.json").get("id2label") or {}
+    return tuple(str(names.get(str(index), index)) for index in range(count))
 
 
 def _activation_name(folder: ModelFolder) -> str | None:

@@ -47,6 +47,8 @@ class EncoderTokenizer(Protocol):
 
     def contents(self, texts: Sequence[str]) -> list[Content]: ...
 
+    def control(self, text: str) -> list[int]: ...
+
     def cut(self, content: Content, limit: int, side: TruncationSide | None = None) -> None: ...
 
     def windows(self, content: Content, limit: int, overlap: int) -> list[Content]: ...
@@ -81,6 +83,7 @@ class TextTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._literal = tokenizer
         self.has_types = has_types
         self.limit = limit
         self._cut_side = cut_side
@@ -93,7 +96,22 @@ class TextTokenizer:
 
     def contents(self, texts: Sequence[str]) -> list[Encoding]:
         """Without special tokens, in one parallel call."""
-        return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return self._literal.encode_batch_fast(list(texts), add_special_tokens=False)
+
+    def control(self, text: str) -> list[int]:
+        """The tokens of a template's own text, in which control tokens stand for themselves."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def control_names(self) -> tuple[str, ...]:
+        """The texts of the control tokens."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added if token.special)
+
+    def read_literally(self) -> None:
+        """From now on the texts of control tokens are text like any other in `contents`."""
+        self._literal = Tokenizer.from_str(self._tokenizer.to_str())
+        self._literal.encode_special_tokens = True
 
     def cut(self, content: Encoding, limit: int, side: TruncationSide | None = None) -> None:
         """Keep `limit` tokens of the content, in place."""

@@ -13,7 +13,15 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from transformers import PreTrainedTokenizerFast
 
 SPECIALS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
@@ -111,6 +119,36 @@ def write_reranker(path: Path, family: str, labels: int = 1, **options: Any) -> 
     """A cross-encoder folder: a sequence classifier with `labels` labels."""
     config = CONFIGS[family](num_labels=labels, **options)
     _save(path, transformers.AutoModelForSequenceClassification, config, typed=family in TYPED)
+    return path
+
+
+def write_judge(path: Path, *, positions: int = 1024) -> Path:
+    """A causal language model whose tokenizer knows ChatML's control tokens and "yes" and "no"."""
+    control = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    merges = [("y", "e"), ("ye", "s"), ("n", "o"), ("Ġ", "a"), ("t", "h"), ("th", "e")]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = (*control, *alphabet, *("".join(pair) for pair in merges))
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(text, special=True) for text in control])
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=positions,
+        pad_token=control[0],
+        eos_token=control[2],
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(path)
+    config = transformers.Qwen3Config(
+        **(WIDTH | {"vocab_size": len(tokens), "pad_token_id": 0}),
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=positions,
+        tie_word_embeddings=False,
+        eos_token_id=2,
+    )
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).eval().save_pretrained(path)
     return path
 
 

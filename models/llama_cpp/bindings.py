@@ -23,6 +23,14 @@ from models.types import FloatArray
 
 MAX_SLOTS = 256
 """Sequences that llama.cpp can tell apart in one context."""
+POOLINGS = {
+    "none": api.LLAMA_POOLING_TYPE_NONE,
+    "mean": api.LLAMA_POOLING_TYPE_MEAN,
+    "cls": api.LLAMA_POOLING_TYPE_CLS,
+    "lasttoken": api.LLAMA_POOLING_TYPE_LAST,
+    "rank": api.LLAMA_POOLING_TYPE_RANK,
+}
+"""How llama.cpp makes one vector of a sequence; "rank" is the classification head's output."""
 
 _CONTROL = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 _LOG_LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
@@ -53,6 +61,8 @@ class NativeModel:
         self._vocab = api.llama_model_get_vocab(pointer)
         self.size_bytes = int(api.llama_model_size(pointer))
         self.trained_context = int(api.llama_model_n_ctx_train(pointer))
+        self.width = int(api.llama_model_n_embd_out(pointer))
+        self.class_count = int(api.llama_model_n_cls_out(pointer))
         self.size = int(api.llama_vocab_n_tokens(self._vocab))
         self._read_vocabulary()
 
@@ -83,6 +93,25 @@ class NativeModel:
         return bool(api.llama_model_has_decoder(model)) and not (
             api.llama_model_has_encoder(model) or api.llama_model_is_diffusion(model)
         )
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """What a rank head's outputs mean; their numbers where the file does not say."""
+        names = (api.llama_model_cls_label(self.pointer, n) for n in range(self.class_count))
+        return tuple(
+            name.decode("utf-8", "replace") if name else str(n) for n, name in enumerate(names)
+        )
+
+    @property
+    def separator(self) -> int | None:
+        """The token between the texts of a pair, where the model puts one beside their ends."""
+        token = int(api.llama_vocab_sep(self._vocab))
+        return token if token >= 0 and api.llama_vocab_get_add_sep(self._vocab) else None
+
+    @property
+    def ends_texts(self) -> bool:
+        """Whether the vocabulary closes every text with its end token."""
+        return bool(api.llama_vocab_get_add_eos(self._vocab))
 
     @property
     def shares_prefixes(self) -> bool:
@@ -259,6 +288,77 @@ class NativeContext:
             api.llama_free(self._pointer)
             self._pointer = None
             self._rows.clear()
+
+
+class NativeEncoder:
+    """A context that gives a vector for each sequence, owned by the thread that creates it.
+
+    A step holds at most `n_batch` tokens of at most `slots` sequences, each of which begins and
+    ends in it: nothing is kept between steps. `pooling` is one of `POOLINGS`.
+    """
+
+    def __init__(
+        self, model: NativeModel, *, pooling: str, n_batch: int, slots: int, n_threads: int
+    ) -> None:
+        params = api.llama_context_default_params()
+        params.n_ctx = n_batch
+        # attention that looks ahead must see a whole sequence in one go, or llama.cpp aborts
+        params.n_batch = params.n_ubatch = n_batch
+        params.n_seq_max = slots
+        params.n_threads = params.n_threads_batch = n_threads
+        params.pooling_type = POOLINGS[pooling]
+        params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_AUTO
+        params.embeddings = True
+        params.kv_unified = True
+        params.no_perf = True
+        self._pointer = api.llama_init_from_model(model.pointer, params)
+        if not self._pointer:
+            raise ModelLoadError("llama.cpp cannot allocate the context of this model")
+        self._memory = api.llama_get_memory(self._pointer)  # null for encoders, which keep nothing
+        self._vocabulary_size = model.size
+        self.n_batch = n_batch
+        self.slots = slots
+        width = model.class_count if pooling == "rank" else model.width
+        self._row = ctypes.c_float * width
+        self._view: _NativeBatch | None = None
+
+    def encode(self, batch: Batch, sequences: int) -> list[FloatArray]:
+        """The vectors of the sequences in slots 0 to `sequences`, float32 copies.
+
+        Raises ValueError for input that llama.cpp would refuse or abort at, and RuntimeError for a
+        failure in the computation, after which the context cannot be trusted.
+        """
+        self._check(batch)
+        if self._view is None or self._view.batch is not batch:
+            self._view = _NativeBatch(batch)
+        self._view.native.n_tokens = batch.size
+        if self._memory:
+            api.llama_memory_clear(self._memory, False)
+        status = api.llama_decode(self._pointer, self._view.native)
+        if status != 0:
+            raise RuntimeError(f"llama_decode failed with status {status}")
+        return [self._vector(slot) for slot in range(sequences)]
+
+    def _check(self, batch: Batch) -> None:
+        tokens, slots = batch.tokens[: batch.size], batch.slots[: batch.size]
+        if not 0 < batch.size <= self.n_batch:
+            raise ValueError("a batch is empty or larger than n_batch")
+        if tokens.min() < 0 or tokens.max() >= self._vocabulary_size:
+            raise ValueError("a token id is outside the vocabulary")
+        if slots.min() < 0 or slots.max() >= self.slots:
+            raise ValueError("a sequence id is outside the context")
+
+    def _vector(self, slot: int) -> FloatArray:
+        pointer = api.llama_get_embeddings_seq(self._pointer, slot)
+        if not pointer:
+            raise RuntimeError("llama.cpp has no vector of a sequence")
+        address = ctypes.addressof(pointer.contents)
+        return np.ctypeslib.as_array(self._row.from_address(address)).copy()
+
+    def close(self) -> None:
+        if self._pointer:
+            api.llama_free(self._pointer)
+            self._pointer = None
 
 
 class SamplerChain:

@@ -54,6 +54,17 @@ class GgufHeader:
         return template if isinstance(template, str) else None
 
     @property
+    def is_causal(self) -> bool:
+        """Whether tokens see only those before them; encoders say that theirs see all."""
+        return bool(self.values.get(f"{self.architecture}.attention.causal", True))
+
+    @property
+    def token_types(self) -> int:
+        """How many types of tokens a BERT tells apart; 0 for models without types."""
+        value = self.values.get("tokenizer.ggml.token_type_count", 0)
+        return int(value) if isinstance(value, int) else 0
+
+    @property
     def kv_bytes_per_cell(self) -> int:
         """Bytes of keys and values that one token takes, all layers, 16 bits per number."""
         heads = self._number("attention.head_count", 1)

@@ -21,9 +21,11 @@ from models.errors import (
     ModelLoadError,
     OverloadedError,
 )
+from models.llama_cpp.reranker import LlamaCppReranker
 from models.onnx_cross_encoder import OnnxReranker
 from models.toy.encoder import ToyReranker
 from models.types import RerankRequest, RerankResult
+from tests.gguf_encoders import write_bert_gguf
 from tests.tiny_models import CONFIGS, UNPACKABLE, write_json, write_reranker
 from tests.tiny_onnx import write_onnx_reranker
 
@@ -37,14 +39,20 @@ DOCUMENTS = (
     " \t",
     "the metropolitan museum of art",
 )
-TOLERANCE = {"bert-bfloat16": 0.15}
-"""Logits of one pair alone and in company; tiny models have logits between about -20 and 20."""
+TOLERANCE = {"bert-bfloat16": 0.15, "llama_cpp": 0.05}
+"""Logits of one pair alone and in company; tiny models have logits between about -20 and 20.
+
+llama.cpp adds attention up in 16 bits, in blocks that depend on the batch.
+"""
 
 RerankerMaker = Callable[[Path], Any]
 TINY: dict[str, RerankerMaker] = {
     "toy": lambda _: ToyReranker(max_tokens=256),
     "onnx": lambda path: OnnxReranker(write_onnx_reranker(path), n_threads=1),
     "onnx-dynamic": lambda path: OnnxReranker(write_onnx_reranker(path, dynamic=True), n_threads=2),
+    "llama_cpp": lambda path: LlamaCppReranker(
+        write_bert_gguf(write_reranker(path, "bert"), path / "model.gguf", "rank"), n_threads=1
+    ),
     "bert": lambda path: _tiny(path, "bert"),
     "bert-bfloat16": lambda path: _tiny(path, "bert", dtype="bfloat16"),
     "distilbert": lambda path: _tiny(path, "distilbert"),
@@ -52,6 +60,9 @@ TINY: dict[str, RerankerMaker] = {
     "mpnet": lambda path: _tiny(path, "mpnet"),
     "modernbert": lambda path: _tiny(path, "modernbert", classifier_pooling="mean"),
     "qwen3": lambda path: _tiny(path, "qwen3"),
+    "two-labels": lambda path: TorchReranker(
+        write_reranker(path, "bert", labels=2), n_threads=1, label=1, dtype="float32"
+    ),
 }
 
 
@@ -238,7 +249,7 @@ def test_a_cancelled_job_is_dropped(reranker: Any) -> None:
     assert len(_logits(reranker, "still here")) == 1
 
 
-@pytest.mark.parametrize("name", ["toy", "bert", "onnx-dynamic"])
+@pytest.mark.parametrize("name", ["toy", "bert", "onnx-dynamic", "llama_cpp"])
 def test_a_closed_engine_refuses(name: str, tmp_path: Path) -> None:
     reranker = TINY[name](tmp_path)
     reranker.close()
@@ -316,7 +327,7 @@ def test_the_activation_is_the_models_own(
 
 def test_a_torch_folder_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
     two_labels = write_reranker(tmp_path / "labels", "bert", labels=2)
-    with pytest.raises(ModelLoadError, match="one label"):
+    with pytest.raises(ModelLoadError, match="several labels"):
         TorchReranker(two_labels, n_threads=1)
     odd = write_reranker(tmp_path / "odd", "bert")
     write_json(odd / "config_sentence_transformers.json", {"activation_fn": "torch.nn.Tanhshrink"})
