@@ -13,6 +13,7 @@ from tests.integration.conftest import ROOT, RunningServer
 EXPECTED = {
     "chat": "sea",
     "embeddings": "Interest rates",
+    "binary_embeddings": "Interest rates",
     "rerank": "giant panda",
     "classification": "negative",
     "ocr": "Invoice 2041",
