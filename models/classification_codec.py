@@ -100,12 +100,12 @@ class ClassificationCodec:
 
     def _check(self, request: ClassificationRequest) -> None:
         if not request.texts:
-            raise InvalidInputError(f"'{request.param}' must not be empty.", request.param)
+            raise InvalidInputError("'input' must not be empty.", "input")
         if request.max_tokens is not None and request.max_tokens < 1:
             raise InvalidInputError("'max_length' must be positive.", "max_length")
         for text in request.texts:
             for part in _parts(text):
-                check_text(part, request.param)
+                check_text(part, "input")
         if request.labels is not None:
             self._check_zero_shot(request, request.labels)
 
@@ -130,7 +130,7 @@ class ClassificationCodec:
         inputs = [[next(contents) for _ in _parts(text)] for text in request.texts]
         hypotheses = [next(contents) for _ in _hypotheses(request)]
         limit = min(self.max_tokens, request.max_tokens or self.max_tokens)
-        cut = _Cut(self.tokenizer, limit, request)
+        cut = _Cut(self.tokenizer, limit, truncate=request.truncate)
         try:
             if not hypotheses:
                 return [cut.joined(parts) for parts in inputs]
@@ -145,7 +145,7 @@ class _Cut:
 
     tokenizer: TextTokenizer
     limit: int
-    request: ClassificationRequest
+    truncate: bool
 
     def joined(self, parts: list[Encoding]) -> TokenSequence:
         """One text, or two by the rule of `shares`."""
@@ -172,8 +172,8 @@ class _Cut:
     def _room(self, tokens: int, *, pair: bool) -> int:
         """Tokens beside the special ones."""
         specials = self.tokenizer.specials(pair=pair)
-        if tokens + specials > self.limit and not self.request.truncate:
-            raise InputTooLongError(tokens + specials, self.limit, self.request.param)
+        if tokens + specials > self.limit and not self.truncate:
+            raise InputTooLongError(tokens + specials, self.limit, "input")
         if self.limit <= specials:
             message = f"'max_length' must be above the {specials} special tokens."
             raise InvalidInputError(message, "max_length")

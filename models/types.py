@@ -380,8 +380,7 @@ class ClassificationRequest:
 
     Zero-shot judges `hypothesis`, with each label in the place of its "{}", by each text;
     `multi_label`: labels do not exclude each other. Over-long inputs are cut unless `truncate` is
-    False, to `max_tokens` where that is less than the model's limit. `param` is the wire name of
-    the texts, for errors.
+    False, to `max_tokens` where that is less than the model's limit.
     """
 
     texts: tuple[TextOrPair, ...]
@@ -390,7 +389,6 @@ class ClassificationRequest:
     multi_label: bool = False
     truncate: bool = True
     max_tokens: int | None = None
-    param: str = "input"
 
 
 @dataclass(frozen=True, slots=True)

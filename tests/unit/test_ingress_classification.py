@@ -36,7 +36,7 @@ async def classify(model_id: str, requests: list[ClassificationRequest]) -> list
     results: list[Any] = []
     for request in requests:
         if request.texts[0] == "long":
-            results.append(InputTooLongError(900, 512, request.param))
+            results.append(InputTooLongError(900, 512, "input"))
             continue
         rows = len(request.texts)
         labels = request.labels or LABELS
@@ -79,7 +79,7 @@ def test_texts_are_answered_in_the_predecessors_shape(path: str) -> None:
     assert reply["usage"] == {"prompt_tokens": 14, "total_tokens": 14, "texts_processed": 2}
     ((method, (model_id, requests)),) = fake.calls
     assert (method, model_id) == ("classify", "classifier-model")
-    assert requests == [ClassificationRequest(("a", "b"), max_tokens=64, param="texts")]
+    assert requests == [ClassificationRequest(("a", "b"), max_tokens=64)]
 
 
 @pytest.mark.parametrize("wire", ["a", ["a"]])
@@ -138,7 +138,7 @@ def test_predict_in_teis_shape(wire: Any, inputs: Any, shape: tuple[int, ...]) -
     assert (labels == ["joy", "anger", "fear"]).all()
     ((_, (model_id, (request,))),) = fake.calls
     assert model_id == "classifier-model"
-    assert (request.texts, request.param) == (inputs, "inputs")
+    assert request.texts == inputs
     raw = post("/predict", {"inputs": "a", "raw_scores": True}).json()
     assert [entry["score"] for entry in raw] == [2.0, 0.5, -1.0]
 
@@ -354,7 +354,7 @@ def test_a_fit_sends_vectors_of_the_base_model() -> None:
         ({"model": "a/b"}, "model"),
         ({"model": ""}, "model"),
         ({"model": "x" * 80}, "model"),
-        ({"base_model": "rerank-model"}, "model"),
+        ({"base_model": "rerank-model"}, "base_model"),
     ],
     ids=str,
 )

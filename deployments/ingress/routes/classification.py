@@ -14,6 +14,7 @@ from starlette.requests import Request
 from config.catalog import ModelSpec
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 from models.label_similarity import similarity_scores
 from models.types import (
@@ -214,9 +215,9 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Clas
             multi_label=body.multi_label,
             truncate=body.truncate,
             max_tokens=body.max_length,
-            param=param,
         )
-        result = await server.clients.classification.labels.submit(spec.id, job)
+        with wire_names({"input": param}):
+            result = await server.clients.classification.labels.submit(spec.id, job)
     return Classification(_shaped(body, spec.id, result))
 
 
@@ -226,8 +227,9 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Predic
     single, inputs = _predict_inputs(body.inputs)
     check_inputs(server, "inputs", inputs, None)
     spec = text_model(server, body.model)
-    job = ClassificationRequest(inputs, truncate=body.truncate, param="inputs")
-    result = await server.clients.classification.labels.submit(spec.id, job)
+    job = ClassificationRequest(inputs, truncate=body.truncate)
+    with wire_names({"input": "inputs"}):
+        result = await server.clients.classification.labels.submit(spec.id, job)
     rows = _ranked(result, raw=body.raw_scores)
     return Predictions(rows[0] if single else rows)
 

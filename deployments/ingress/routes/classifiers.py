@@ -14,6 +14,7 @@ from config.catalog import ModelSpec
 from deployments.ingress.routes.classification import MAX_LABELS, LabelName, check_inputs
 from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError
 from models.types import (
     ClassifierFitRequest,
@@ -141,8 +142,9 @@ async def fit(server: Server, request: Request, body: FitBody) -> FitReply:
     descriptions = [entry.description or "" for entry in described]
     _check_texts(server, "labels", descriptions)
     _check_labels(body, {entry.label for entry in described})
-    spec = server.model(body.base_model, "embedding")
-    vectors = await _embedded(server, spec, [*texts, *descriptions])
+    with wire_names({"model": "base_model", "input": "training_data"}):
+        spec = server.model(body.base_model, "embedding")
+        vectors = await _embedded(server, spec, [*texts, *descriptions])
     job = ClassifierFitRequest(
         name=body.model,
         base_model=spec.id,
@@ -173,7 +175,8 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Predic
     _check_texts(server, "texts", body.texts)
     info = await _get(server, body.model)
     spec = server.model(info.base_model, "embedding")
-    vectors = await _embedded(server, spec, body.texts)
+    with wire_names({"input": "texts"}):
+        vectors = await _embedded(server, spec, body.texts)
     job = ClassifierRequest(body.model, fingerprint(spec), vectors)
     result = await server.clients.classification.fitted.submit(_library(server).id, job)
     data = _predictions(body.texts, result)
