@@ -75,7 +75,14 @@ def open_torch_reranker(
         return TorchJudge(path, **options)
     if style != "head":
         raise ModelLoadError("there is no such style; there are head and yes_no")
+    if _is_causal(ModelFolder(path)):
+        raise ModelLoadError("this language model has no head for scores: set style to yes_no")
     return TorchReranker(path, **options)
+
+
+def _is_causal(folder: ModelFolder) -> bool:
+    architectures = folder.read_object("config.json").get("architectures") or ()
+    return any(str(name).endswith("ForCausalLM") for name in architectures)
 
 
 def _labels(folder: ModelFolder, count: int) -> tuple[str, ...]:
