@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.types import FloatArray
+from models.types import FloatArray, SparseVector
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 
@@ -36,6 +36,12 @@ def formatted(vectors: FloatArray, kind: EmbeddingType) -> list[Any]:
             return list(np.packbits(vectors > 0, axis=-1))
         case "binary":
             return list((np.packbits(vectors > 0, axis=-1).astype(np.int16) - 128).astype(np.int8))
+
+
+def sparse_values(vector: SparseVector) -> list[dict[str, Any]]:
+    """What is not zero, as TEI writes it."""
+    pairs = zip(vector.indices, vector.values, strict=True)
+    return [{"index": index, "value": value} for index, value in pairs]
 
 
 def _scaled(vectors: FloatArray) -> npt.NDArray[np.int16]:

@@ -12,16 +12,27 @@ import pytest
 from openai import OpenAI
 
 from config.catalog import BuiltinSource, Catalog, ModelSpec
-from models.types import EmbeddingRequest, EmbeddingResult, Usage
+from models.types import EmbeddingRequest, EmbeddingResult, SparseVector, Usage
 from tests.fakes import FakeReplicas, make_client
 
 ROW = np.array([0.6, -0.8, 0.0], dtype=np.float32)
 
 
 async def embed(model_id: str, requests: list[EmbeddingRequest]) -> list[Any]:
-    return [
-        EmbeddingResult(np.stack([ROW] * len(r.inputs)), Usage(5 * len(r.inputs))) for r in requests
-    ]
+    return [_result(request) for request in requests]
+
+
+def _result(request: EmbeddingRequest) -> EmbeddingResult:
+    n = len(request.inputs)
+    vectors = np.stack([ROW] * n) if "dense" in request.kinds else np.zeros((0, 3), np.float32)
+    states = np.array([[1, 2], [3, 4]], dtype=np.float32)
+    weights = SparseVector(np.array([7], np.int32), np.array([0.5], np.float32))
+    return EmbeddingResult(
+        vectors,
+        Usage(5 * n),
+        token_vectors=(states,) * n if "tokens" in request.kinds else (),
+        sparse=(weights,) * n if "sparse" in request.kinds else (),
+    )
 
 
 @pytest.fixture
@@ -61,6 +72,7 @@ OPENAI = {"model": "embedding-model", "input": ["a"]}
         ({"task": "text-matching"}, {"purpose": "similarity"}),
         ({"task": "separation"}, {"purpose": "clustering"}),
         ({"late_chunking": True}, {"late_chunking": True}),
+        ({"output": ["multi", "dense", "multi"]}, {"kinds": ("tokens", "dense")}),
         ({"truncate_prompt_tokens": 7}, {"truncate": True, "max_tokens": 7}),
         ({"truncate_prompt_tokens": -1}, {"truncate": True}),
         (
@@ -111,6 +123,9 @@ def test_a_model_may_take_its_own_token_ids(
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
         ({"late_chunking": "yes"}, "late_chunking"),
+        ({"output": []}, "output"),
+        ({"output": ["colbert"]}, "output"),
+        ({"output": "dense"}, "output"),
         ({"dimensions": 0}, "dimensions"),
         ({"dimensions": True}, "dimensions"),
         ({"input": [{"image": "data:"}]}, "input"),
@@ -148,6 +163,21 @@ def test_jinas_number_formats(replicas: FakeReplicas, kind: str, embedding: Any)
     reply = post(replicas, "/v1/embeddings", body).json()
     assert reply["data"][0]["embedding"] == embedding
     assert reply["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+
+
+def test_several_outputs_of_one_pass(replicas: FakeReplicas) -> None:
+    body = OPENAI | {"input": ["a", "b"], "output": ["dense", "multi", "sparse"]}
+    (_, entry) = post(replicas, "/embeddings", body).json()["data"]
+    assert entry == {
+        "object": "embedding",
+        "index": 1,
+        "embedding": pytest.approx(ROW.tolist()),
+        "multi": [[1, 2], [3, 4]],
+        "sparse": [{"index": 7, "value": 0.5}],
+    }
+    (entry,) = post(replicas, "/embeddings", OPENAI | {"output": ["sparse"]}).json()["data"]
+    assert entry["embedding"] == []
+    assert set(entry) == {"object", "index", "embedding", "sparse"}
 
 
 def test_openais_client_reads_our_numbers(replicas: FakeReplicas) -> None:

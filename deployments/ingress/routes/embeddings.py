@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,10 +23,11 @@ from deployments.ingress.embedding_fields import (
     check_inputs,
     inputs_of,
 )
-from deployments.ingress.embedding_formats import EmbeddingType, formatted
+from deployments.ingress.embedding_formats import EmbeddingType, formatted, sparse_values
 from deployments.ingress.schemas import (
     LenientBody,
     ModelName,
+    Omittable,
     Refused,
     Reply,
     Texts,
@@ -35,7 +37,10 @@ from deployments.ingress.schemas import (
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import EmbeddingRequest, EmbeddingResult, TruncationSide
+from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, TruncationSide
+
+Output = Literal["dense", "multi", "sparse"]
+KINDS: dict[Output, EmbeddingKind] = {"dense": "dense", "multi": "tokens", "sparse": "sparse"}
 
 
 class JinaFields(LenientBody):
@@ -68,6 +73,7 @@ class EmbeddingsBody(JinaFields, VllmFields):
     truncate: Truncate = False
     input_type: InputType | None = None
     prompt_name: PromptName | None = None
+    output: Annotated[list[Output], Field(min_length=1, max_length=3)] = ["dense"]  # noqa: RUF012
 
     def embedding_request(self, server: Server, spec: ModelSpec) -> EmbeddingRequest:
         """Raises InvalidInputError for what only the settings or the fields together forbid."""
@@ -88,6 +94,7 @@ class EmbeddingsBody(JinaFields, VllmFields):
             add_special_tokens=self.add_special_tokens,
             normalize=self.normalize,
             late_chunking=self.late_chunking,
+            kinds=tuple(KINDS[output] for output in dict.fromkeys(self.output)),
             vocabulary="native" if isinstance(inputs[0], str) else spec.input_vocabulary,
         )
 
@@ -99,10 +106,19 @@ class EmbeddingsBody(JinaFields, VllmFields):
             raise InvalidInputError(message, given[1])
 
 
+class SparseValue(Reply):
+    index: int
+    value: float
+
+
 class EmbeddingObject(Reply):
+    """`embedding` is empty where `output` has no "dense"."""
+
     object: Literal["embedding"] = "embedding"
     index: int
     embedding: list[float] | str
+    multi: Omittable[list[list[float]]] = None
+    sparse: Omittable[list[SparseValue]] = None
 
 
 class EmbeddingUsage(Reply):
@@ -126,15 +142,27 @@ async def create_embeddings(server: Server, request: Request, body: EmbeddingsBo
     job = body.embedding_request(server, spec)
     with wire_names({"max_tokens": "truncate_prompt_tokens"}):
         result = await server.clients.embedding.submit(spec.id, job)
-    return _render(result, spec.id, body.embedding_type or body.encoding_format)
+    data = _data(result, job, body.embedding_type or body.encoding_format)
+    return _render(result, spec.id, data)
 
 
-def _render(result: EmbeddingResult, model_id: str, kind: EmbeddingType) -> Response:
-    """Written without pydantic: a response may hold millions of numbers."""
-    data = [
+def _data(
+    result: EmbeddingResult, job: EmbeddingRequest, kind: EmbeddingType
+) -> list[dict[str, Any]]:
+    dense = formatted(result.vectors, kind) if "dense" in job.kinds else [[]] * len(job.inputs)
+    data: list[dict[str, Any]] = [
         {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(formatted(result.vectors, kind))
+        for index, vector in enumerate(dense)
     ]
+    for entry, states in zip(data, result.token_vectors, strict=False):
+        entry["multi"] = states
+    for entry, vector in zip(data, result.sparse, strict=False):
+        entry["sparse"] = sparse_values(vector)
+    return data
+
+
+def _render(result: EmbeddingResult, model_id: str, data: list[dict[str, Any]]) -> Response:
+    """Written without pydantic: a response may hold millions of numbers."""
     tokens = result.usage.prompt_tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return numbers_response({"object": "list", "data": data, "model": model_id, "usage": usage})

@@ -20,8 +20,9 @@ from deployments.ingress.embedding_fields import (
     check_inputs,
     inputs_of,
 )
+from deployments.ingress.embedding_formats import sparse_values
 from deployments.ingress.routes.docs import VERSION
-from deployments.ingress.routes.embeddings import numbers_response
+from deployments.ingress.routes.embeddings import SparseValue, numbers_response
 from deployments.ingress.schemas import (
     HARD_LIST_LIMIT,
     LenientBody,
@@ -105,11 +106,6 @@ class TokenVectors(RootModel[list[list[list[float]]]]):
     """The vectors of the tokens of every input, as the model's last layer leaves them."""
 
 
-class SparseValue(Reply):
-    index: int
-    value: float
-
-
 class SparseVectors(RootModel[list[list[SparseValue]]]):
     """What is not zero of every input's vector over the vocabulary."""
 
@@ -171,15 +167,7 @@ async def embed_sparse(server: Server, request: Request, body: EmbedAllBody) -> 
     del request
     job = body.request_for(_inputs(server, body), kinds=("sparse",))
     result = await _submit(server, body.model, job)
-    return numbers_response(
-        [
-            [
-                {"index": index, "value": value}
-                for index, value in zip(vector.indices, vector.values, strict=True)
-            ]
-            for vector in result.sparse
-        ]
-    )
+    return numbers_response([sparse_values(vector) for vector in result.sparse])
 
 
 async def similarity(server: Server, request: Request, body: SimilarityBody) -> Similarities:
