@@ -117,6 +117,15 @@ def test_every_shape_of_real_classifiers(tiny_server: RunningServer) -> None:
         assert {r["label"]: r["score"] for r in tei[index]} == pytest.approx(scores, abs=1e-3)
     jina = post(tiny_server, "/v1/classify", model="nli", input="a text", labels=["x", "y"])
     assert sum(p["score"] for p in jina["data"][0]["predictions"]) == pytest.approx(1, abs=1e-3)
+    question = {
+        "type": "choice",
+        "instructions": "about",
+        "choices": [{"value": "x"}, {"value": "y"}],
+    }
+    decided = post(tiny_server, "/v1/decisions", model="nli", input="a text", questions=[question])
+    assert sum(p["probability"] for p in decided["answers"][0]["probabilities"]) == pytest.approx(
+        1, abs=1e-3
+    )
     moderated = post(tiny_server, "/v1/moderations", input="a text")["results"][0]
     assert moderated["category_scores"]["harassment"] == pytest.approx(
         runtime["data"][0]["all_scores"]["toxic"], abs=1e-3

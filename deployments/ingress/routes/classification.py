@@ -202,7 +202,9 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Clas
     del request
     param, texts = body.inputs()
     labels = tuple(body.labels) if body.labels else None
-    check_inputs(server, param, texts, labels)
+    check_inputs(server, param, texts)
+    if labels is not None:
+        check_judgements(server, "labels", texts, labels)
     spec = server.catalog.find(body.model) if body.model is not None else None
     if labels is not None and spec is not None and spec.task == "embedding":
         result = await _similarity(server, spec, texts, labels)
@@ -225,7 +227,7 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Predic
     """Label one input or several, by descending score."""
     del request
     single, inputs = _predict_inputs(body.inputs)
-    check_inputs(server, "inputs", inputs, None)
+    check_inputs(server, "inputs", inputs)
     spec = text_model(server, body.model)
     job = ClassificationRequest(inputs, truncate=body.truncate)
     with wire_names({"input": "inputs"}):
@@ -238,7 +240,7 @@ async def find_entities(server: Server, request: Request, body: NerBody) -> Enti
     """Find named entities with their characters."""
     del request
     texts = tuple(body.texts)
-    check_inputs(server, "texts", texts, None)
+    check_inputs(server, "texts", texts)
     spec = text_model(server, body.model)
     job = EntityRequest(texts, body.aggregation_strategy)
     result = await server.clients.classification.entities.submit(spec.id, job)
@@ -281,28 +283,28 @@ def text_model(server: Server, name: str | None) -> ModelSpec:
     return spec
 
 
-def check_inputs(
-    server: Server, param: str, texts: Sequence[TextOrPair], labels: tuple[str, ...] | None
-) -> None:
-    """Raises InvalidInputError when there are too many or too long texts, or empty ones.
-
-    Zero-shot, every text is read once with every label, and counts as often.
-    """
+def check_inputs(server: Server, param: str, texts: Sequence[TextOrPair]) -> None:
+    """Raises InvalidInputError when there are too many or too long texts, or empty ones."""
     limits = server.config.limits
     check_count(param, len(texts), limits.max_inputs)
     parts = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
     check_texts(server, param, parts)
     if not all(parts):
         raise InvalidInputError("A text must not be empty.", param)
-    if labels is None:
-        return
+
+
+def check_judgements(
+    server: Server, param: str, texts: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Raises InvalidInputError: every text is read once with every label, and counts as often."""
+    limits = server.config.limits
     if len(texts) * len(labels) > limits.max_inputs:
         message = f"{len(texts)} texts with {len(labels)} labels each are too many; "
-        raise InvalidInputError(message + f"the limit is {limits.max_inputs}.", "labels")
-    total = len(labels) * sum(map(len, parts)) + len(texts) * sum(map(len, labels))
+        raise InvalidInputError(message + f"the limit is {limits.max_inputs}.", param)
+    total = len(labels) * sum(map(len, texts)) + len(texts) * sum(map(len, labels))
     if total > limits.max_total_chars:
         message = f"The texts, once with every label, have {total} characters; "
-        raise InvalidInputError(message + f"the limit is {limits.max_total_chars}.", "labels")
+        raise InvalidInputError(message + f"the limit is {limits.max_total_chars}.", param)
 
 
 async def _similarity(

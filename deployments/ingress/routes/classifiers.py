@@ -241,7 +241,7 @@ async def _embedded(server: Server, spec: ModelSpec, texts: Sequence[str]) -> Fl
 
 def _check_texts(server: Server, param: str, texts: Sequence[str]) -> None:
     """A blank text has no tokens, and so no vector. Raises InvalidInputError."""
-    check_inputs(server, param, texts, None)
+    check_inputs(server, param, texts)
     if not all(map(str.strip, texts)):
         raise InvalidInputError("A text must not be blank.", param)
 

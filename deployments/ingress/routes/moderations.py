@@ -67,7 +67,7 @@ async def moderate(server: Server, request: Request, body: ModerationsBody) -> M
     """Say which of OpenAI's categories texts fall into."""
     del request
     texts, joined = _texts(body.input)
-    check_inputs(server, "input", texts, None)
+    check_inputs(server, "input", texts)
     spec = _moderator(server, body.model)
     job = ClassificationRequest(texts, truncate=False)
     result = await server.clients.classification.labels.submit(spec.id, job)
