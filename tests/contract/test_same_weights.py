@@ -35,8 +35,8 @@ PROMPTS = (
     "naïve Ünïcode 漢字 🎉",
 )
 STEPS = 24
-LOGITS = 0.3
-"""Logits of this model reach 20, and llama.cpp adds up in 16 bits in some kernels."""
+LOGITS = 0.15
+"""Logits of this model reach 20, and llama.cpp adds up in 16 bits in some kernels: 0.06 was seen."""
 
 
 @dataclass(frozen=True)
