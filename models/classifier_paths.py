@@ -6,17 +6,16 @@ would have two significant digits).
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.modeling_layers import GenericForSequenceClassification
-from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
 from models.errors import ModelLoadError
+from models.family_head import family_head, without_pooler
 from models.length_split import split_by_length
 from models.model_folder import ModelFolder
 from models.packed_transformer import PackedBackbone, padded_inputs
@@ -48,8 +47,8 @@ class SequenceClassifierPaths:
         return forward
 
     def packed(self, model: Any) -> Forward:
-        backbone = PackedBackbone(_without_pooler(model.base_model))
-        head = _head(model)
+        backbone = PackedBackbone(without_pooler(model.base_model))
+        head = family_head(model)
         mode = _read_position(model)
 
         def forward(sequences: Sequence[TokenSequence]) -> Tensor:
@@ -82,8 +81,8 @@ class TokenClassifierPaths:
         return forward
 
     def packed(self, model: Any) -> Forward:
-        backbone = PackedBackbone(_without_pooler(model.base_model))
-        head = _head(model)
+        backbone = PackedBackbone(without_pooler(model.base_model))
+        head = family_head(model)
 
         def forward(sequences: Sequence[TokenSequence]) -> Tensor:
             return head(backbone(sequences).float().unsqueeze(0))[0]
@@ -103,49 +102,3 @@ def _read_position(model: Any) -> str:
     if isinstance(model, GenericForSequenceClassification):  # decoders
         return "lasttoken"
     return "mean" if getattr(model.config, "classifier_pooling", None) == "mean" else "cls"
-
-
-def _head(model: Any) -> Callable[[Tensor], Tensor]:
-    """The classifier's own head: states [sequences, tokens, hidden] to its logits."""
-    pooler = getattr(model.base_model, "pooler", None)
-    head = _shallow(model)
-    setattr(head, model.base_model_prefix, _GivenStates(pooler))
-
-    def forward(states: Tensor) -> Tensor:
-        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-        logits: Tensor = head(inputs_embeds=states, attention_mask=mask).logits
-        return logits
-
-    return forward
-
-
-class _GivenStates(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Stands in for the trunk below a head: its output is the states it is given."""
-
-    def __init__(self, pooler: nn.Module | None) -> None:
-        super().__init__()
-        self.pooler = pooler
-
-    def forward(
-        self, *_: Any, inputs_embeds: Tensor, **__: Any
-    ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-        pooled = self.pooler(inputs_embeds) if self.pooler is not None else None
-        return BaseModelOutputWithPoolingAndCrossAttentions(
-            last_hidden_state=inputs_embeds, pooler_output=pooled
-        )
-
-
-def _without_pooler(trunk: nn.Module) -> nn.Module:
-    """The same trunk less its pooler, which would read the first token of the whole batch."""
-    if getattr(trunk, "pooler", None) is None:
-        return trunk
-    bare = _shallow(trunk)
-    bare.pooler = None
-    return bare
-
-
-def _shallow(module: Any) -> Any:
-    """A module with the same children, some of which can be replaced without touching it."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin

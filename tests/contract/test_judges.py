@@ -101,7 +101,7 @@ def test_long_documents_are_cut_and_queries_too(folder: Path) -> None:
         assert result.usage.prompt_tokens in (599, 600)
     assert shorter.logits == same.logits
     assert isinstance(refused, InputTooLongError)
-    assert windows.usage.prompt_tokens > 1200
+    assert windows.usage.prompt_tokens > 2 * 500
 
 
 def test_the_end_of_a_cut_prompt_is_always_the_templates(folder: Path) -> None:
