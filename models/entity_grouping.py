@@ -30,7 +30,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class EntityGrouping:
-    """What a model's labels make of its scores. Labels of the request's own do not exist."""
+    """What a model's labels make of its scores."""
 
     labels: tuple[str, ...]
     tags: tuple[Tag, ...] = field(init=False)

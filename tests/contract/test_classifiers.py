@@ -229,13 +229,21 @@ def test_a_closed_engine_refuses(name: str, tmp_path: Path) -> None:
 
 
 def test_zero_shot_counts_every_pair_against_the_queue() -> None:
-    model = ToyClassifier(entailment=True, max_queued_tokens=400)
-    gate = threading.Event()
-    model.submit([ClassificationRequest(("a",))]).add_done_callback(lambda _: gate.wait(WAIT))
-    model.submit([ClassificationRequest(("a" * 400,))])
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(_: Any) -> None:
+        entered.set()
+        gate.wait(WAIT)
+
+    model = ToyClassifier(entailment=True, max_queued_tokens=400, on_batch=hold)
+    first = model.submit([ClassificationRequest(("a",))])
+    assert entered.wait(WAIT)
+    text = "a" * 400
+    second = model.submit([ClassificationRequest((text,), labels=("b", "c"))])
     with pytest.raises(OverloadedError):
-        model.submit([ClassificationRequest(("a" * 400,), labels=("b", "c", "d", "e"))])
+        model.submit([ClassificationRequest((text,), labels=("b", "c"))])
     gate.set()
+    assert len(first.result(WAIT)) == len(second.result(WAIT)) == 1
     model.close()
 
 
