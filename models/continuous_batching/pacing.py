@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 MAX_STALL = 2.7
 _NEWS = 0.3
-"""Weight of the newest observation: a prompt's tokens get dearer as it grows."""
+"""Weight of the newest observation: steps get dearer as sequences grow."""
 _FIRST_GUESS = 0.01
 """Seconds of a plain decode step before one was seen."""
-_SHORTEST = 1e-7
+_FIRST_CHUNK = 2
+_SHRINK, _GROW = 0.7, 1.5
+"""Bounds of one correction: a single slow step (a busy machine) is believed in part only."""
+_STALE = 32
+"""Steps with prefill after which a plain one is measured again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,45 +30,65 @@ class PaceLimits:
 
 
 class Pacer:
-    """Learns from every step what plain decode steps cost, and what prompt tokens add to them.
+    """Learns how long plain decode steps last, and how many prompt tokens make them as long as they
+    may be, for each number of decoding sequences.
 
-    What a token adds depends on how many come along: on a CPU the second row of a batch may cost
-    a third of a step and the twentieth a tenth. So the cost of a token is that at the present size
-    of chunks, for each number of decoding sequences. Where larger chunks are cheaper per token,
-    every step allows a larger one than the step before, until the step is as long as it may be.
+    What a token adds to a step depends on how many come along: on a CPU the second row of a batch
+    may cost as much as the next ten. No cost per token is assumed, therefore: a step that was
+    shorter than allowed makes the next chunk larger in proportion, one that was longer makes it
+    smaller. On a GPU chunks reach `max_chunk`.
     """
 
     def __init__(self, n_batch: int, limits: PaceLimits | None = None) -> None:
         self._n_batch = n_batch
         self._limits = limits or PaceLimits()
         self._plain: dict[int, float] = {}
-        self._each: dict[int, float] = {}
+        self._since_plain: dict[int, int] = {}
+        self._chunk: dict[int, float] = {}
         self._each_alone: float | None = None
 
     def observe(self, decoding: int, prefill: int, seconds: float) -> None:
         """Learn from a step with `decoding` decode tokens and `prefill` prompt tokens."""
         if not prefill:
             self._plain[decoding] = _blend(self._plain.get(decoding), seconds)
+            self._since_plain[decoding] = 0
         elif not decoding:
             self._each_alone = _blend(self._each_alone, seconds / prefill)
-        elif 2 * prefill >= self.budget(decoding) > 0:  # the rest of a prompt says little
-            added = max(seconds - self._plain[decoding], _SHORTEST)
-            self._each[decoding] = _blend(self._each.get(decoding), added / prefill)
+        elif decoding in self._plain:
+            self._since_plain[decoding] += 1
+            allowed = self._limits.max_stall * self._plain[decoding]
+            self._correct(decoding, prefill, allowed / seconds)
 
     def budget(self, decoding: int) -> int:
         """Prompt tokens that may join a step in which `decoding` sequences decode.
 
-        0 while no plain step of so many sequences was seen; the next one will be.
+        0 when no plain step of so many sequences was seen for long; the next one will be.
         """
         limits = self._limits
         if decoding == 0:
             each = self._each_alone or self._plain.get(1, _FIRST_GUESS)
             return _clamp(limits.solo_seconds / each, 32, self._n_batch)
-        plain = self._plain.get(decoding)
-        if plain is None:
+        if self._since_plain.get(decoding, _STALE) >= _STALE:
             return 0
-        each = self._each.get(decoding, plain / decoding)
-        return _clamp((limits.max_stall - 1) * plain / each, limits.min_chunk, limits.max_chunk)
+        return self._whole(self._chunk_of(decoding))
+
+    def _chunk_of(self, decoding: int) -> float:
+        """The learned size, else that of fewer sequences, whose steps are shorter."""
+        known = [count for count in self._chunk if count <= decoding]
+        return self._chunk[max(known)] if known else _FIRST_CHUNK
+
+    def _whole(self, chunk: float) -> int:
+        return _clamp(chunk, self._limits.min_chunk, self._limits.max_chunk)
+
+    def _correct(self, decoding: int, prefill: int, room: float) -> None:
+        """`room` is the allowed time of the step by its time. The rest of a prompt, smaller than a
+        chunk, can show that chunks are too large, but not that they are too small."""
+        chunk = self._chunk_of(decoding)
+        if room < 1:
+            self._chunk[decoding] = max(min(chunk, prefill) * max(room, _SHRINK), 1.0)
+        elif prefill >= self._whole(chunk):
+            larger = max(chunk * min(room, _GROW), chunk + 3 * min(room - 1, 1.0))
+            self._chunk[decoding] = min(larger, self._limits.max_chunk)
 
 
 def _blend(old: float | None, new: float) -> float:
