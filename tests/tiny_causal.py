@@ -71,6 +71,19 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         v_head_dim=12,
         first_k_dense_replace=2,
     ),
+    "stablelm": lambda: transformers.StableLmConfig(**WIDTH),
+    "gemma3n": lambda: transformers.Gemma3nTextConfig(
+        **(WIDTH | {"num_hidden_layers": 3, "intermediate_size": [64] * 3}),
+        head_dim=8,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        num_kv_shared_layers=1,
+        vocab_size_per_layer_input=len(TOKENS),
+        hidden_size_per_layer_input=8,
+        activation_sparsity_pattern=[0.0] * 3,
+        altup_num_inputs=2,
+        laurel_rank=4,
+    ),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=len(TOKENS),
         n_positions=CONTEXT,
@@ -91,7 +104,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     ),
 }
 """Grouped queries, normalised queries, windows on all or some layers, capped scores, sinks,
-chunks, values narrower than keys, learned positions, experts."""
+chunks, values narrower than keys, keys of another layer, learned positions, experts."""
 
 
 def write_causal_lm(path: Path, family: str = "llama", **tokenizer_options: Any) -> Path:

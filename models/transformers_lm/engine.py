@@ -61,7 +61,6 @@ class TransformersGenerator(ContinuousGenerator):
                 kv_cells=kv_cells,
                 max_sequences=max_sequences,
             )
-            self._memory_bytes = loaded.memory_bytes + cells * reference.kv_bytes_per_cell
             runner = TransformersRunner(
                 loaded, vocabulary, reference, cells=cells, slots=max_sequences + CACHED_SEQUENCES
             )
@@ -83,5 +82,5 @@ class TransformersGenerator(ContinuousGenerator):
             template,
             form,
             context_length=self._context_length,
-            memory_bytes=self._memory_bytes,
+            memory_bytes=self._runner.memory_bytes,
         )

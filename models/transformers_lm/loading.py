@@ -40,11 +40,6 @@ class LoadedModel:
     end_tokens: frozenset[int]
     chat_template: str | None
 
-    @property
-    def memory_bytes(self) -> int:
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return sum(t.numel() * t.element_size() for t in tensors)
-
 
 def load_causal_lm(path: Path, *, dtype: Dtype, device: torch.device) -> LoadedModel:
     """Load what lies at `path` without network, pickles or code of others.

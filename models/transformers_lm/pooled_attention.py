@@ -9,7 +9,9 @@ for the positions of the queries and keys at hand, so that windows and chunks co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from transformers.masking_utils import AttentionMaskInterface, causal_mask_funct
 from models.transformers_lm.step_plan import AttentionCall, StepPlan
 
 POOLED = "pooled_cells"
+_THREAD = threading.local()
 
 
 class PooledLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped here
@@ -68,19 +71,31 @@ class PooledCache(Cache):  # type: ignore[misc]  # transformers is untyped here
     def __init__(self, *, layers: int, cells: int) -> None:
         super().__init__(layers=[PooledLayer(cells) for _ in range(layers)])
 
-    def begin(self, plan: StepPlan) -> None:
-        """The steps that follow write the cells of `plan`."""
+    @contextmanager
+    def step(self, plan: StepPlan) -> Iterator[None]:
+        """What this thread's model computes meanwhile is the step of `plan`.
+
+        Not every family passes unknown arguments on to its attention, but all pass their mask,
+        and whoever makes the mask finds the plan by the thread.
+        """
         for layer in self.layers:
             layer.plan = plan
+        _THREAD.plan = plan
+        try:
+            yield
+        finally:
+            del _THREAD.plan
 
 
 class PositionMask:
-    """Which key positions a query position may see: what a model's layers get as their mask.
-
-    Its values are computed once per step and attention call, not per layer.
+    """Which key positions a query position may see in the step of `plan`: what a model's layers
+    get as their mask. Its values are computed once per step and attention call, not per layer.
     """
 
-    def __init__(self, visible: Callable[[int, int, Tensor, Tensor], Tensor]) -> None:
+    def __init__(
+        self, visible: Callable[[int, int, Tensor, Tensor], Tensor], plan: StepPlan
+    ) -> None:
+        self.plan = plan
         self._visible = visible
         self._causal = visible is causal_mask_function
         self._biases: dict[int, Tensor | None] = {}
@@ -109,7 +124,7 @@ class PositionMask:
 
 
 def _position_mask(*_: Any, mask_function: Any = causal_mask_function, **__: Any) -> PositionMask:
-    return PositionMask(mask_function)
+    return PositionMask(mask_function, _THREAD.plan)
 
 
 def register_pooled_attention() -> None:
@@ -125,7 +140,6 @@ def pooled_attention(
     value: Tensor,
     attention_mask: PositionMask | None,
     *,
-    plan: StepPlan,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -143,7 +157,7 @@ def pooled_attention(
     queries = query[0].transpose(0, 1)
     keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
     result = query.new_empty(*queries.shape[:2], values.shape[2])
-    for call in plan.calls:
+    for call in attention_mask.plan.calls:
         operands = _operands(call, queries, keys, values)
         bias = attention_mask.bias(call, query.dtype)
         if softcap is None and s_aux is None:

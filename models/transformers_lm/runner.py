@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,8 +38,8 @@ class TransformersRunner:
     """A `TokenRunner`: an unmodified model over one pool of keys and values, freed by `close`.
 
     Takes the model over: from then on it attends over the pool, on CPU with prepacked linears.
-    `reference` is what the model computed before. Raises ModelLoadError when it computes
-    something else now.
+    `reference` is what the model computed before. `memory_bytes` is for weights and pool. Raises
+    ModelLoadError when the model computes something else now.
     """
 
     shares_prefixes = True
@@ -65,6 +67,7 @@ class TransformersRunner:
         self._row_of: dict[int, int] = {}
         self._cache: PooledCache | None = PooledCache(layers=reference.layers, cells=cells)
         self._take_over(reference)
+        self.memory_bytes = _bytes(self._model) + cells * reference.kv_bytes_per_cell
 
     def _take_over(self, reference: Reference) -> None:
         register_pooled_attention()
@@ -105,24 +108,22 @@ class TransformersRunner:
         if outputs > self.max_outputs:
             raise ValueError("a batch asks for too many rows of logits")
 
-    def _forward(self, batch: Batch, rows: np.ndarray) -> Tensor | None:
+    def _forward(self, batch: Batch, rows: npt.NDArray[np.int64]) -> Tensor | None:
         """Logits of some entries, [rows, vocabulary]; None when the pool has no room."""
         plan = self._planner.plan(batch)
         if plan is None or self._cache is None:
             return None
-        self._cache.begin(plan)
         tokens, positions = (
             torch.from_numpy(column[: batch.size].astype(np.int64))[None].to(self._device)
             for column in (batch.tokens, batch.positions)
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), self._cache.step(plan):
             output = self._model(
                 input_ids=tokens,
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=torch.from_numpy(rows).to(self._device),
-                plan=plan,
             )
         logits: Tensor = output.logits[0]
         if len(logits) != len(rows):
@@ -183,3 +184,11 @@ class RowSampler:
 
 def _packable(dtype: torch.dtype) -> bool:
     return dtype in (torch.float32, torch.bfloat16) and prepacked_linear.available()
+
+
+def _bytes(model: Any) -> int:
+    """Bytes of the weights. A prepacked layer is a copy where its weights are another's, too."""
+    own = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    layers = (m for m in model.modules() if isinstance(m, prepacked_linear.PrepackedLinear))
+    packed = sum(layer.in_features * layer.out_features for layer in layers)
+    return int(own + packed * model.dtype.itemsize)

@@ -71,18 +71,20 @@ def reference_of(loaded: LoadedModel, vocabulary: TokenizerVocabulary) -> Refere
     logits = tuple(output.logits[0].float() for output in outputs)
     if not all(bool(rows.isfinite().all()) for rows in logits):
         raise ModelLoadError("the model's logits are not finite numbers")
+    if logits[0].shape[-1] != loaded.vocabulary_size:
+        raise ModelLoadError("the model has another number of logits than its vocabulary")
     layers = _layers(outputs[0], loaded.model.config)
     return Reference(prompts, logits, len(layers), sum(map(_bytes_per_token, layers)))
 
 
 def _layers(output: Any, config: Any) -> list[Any]:
-    cache = getattr(output, "past_key_values", None)
-    layers = list(getattr(cache, "layers", ()))
+    """Layers of the model's cache; those that use another layer's keys have none of their own."""
+    layers = list(getattr(getattr(output, "past_key_values", None), "layers", ()))
     recurrent = any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
-    if not layers or recurrent or any(not _has_states(layer) for layer in layers):
+    if recurrent or not any(_has_states(layer) for layer in layers):
         raise ModelLoadError(
-            f"{architecture(config)} keeps a state beside keys and values (recurrent or hybrid "
-            "models), which this engine cannot share between sequences"
+            f"{architecture(config)} keeps another state than keys and values (recurrent and "
+            "hybrid models do), which this engine cannot share between sequences"
         )
     return layers
 
@@ -92,6 +94,8 @@ def _has_states(layer: Any) -> bool:
 
 
 def _bytes_per_token(layer: Any) -> int:
+    if not _has_states(layer):
+        return 0
     return sum(
         states.shape[1] * states.shape[3] * states.element_size()
         for states in (layer.keys, layer.values)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 
+from models import prepacked_linear
 from models.continuous_batching.batch import Batch
 from models.errors import ModelLoadError
 from models.transformers_lm import pooled_attention, self_test
@@ -124,6 +125,16 @@ def test_logits_are_those_of_the_plain_model(tmp_path: Path, family: str) -> Non
     runner.close()
 
 
+def test_memory_is_weights_and_pool(tmp_path: Path) -> None:
+    path = write_causal_lm(tmp_path, "qwen2")  # tied: the packed head is a copy of the embeddings
+    weights = (path / "model.safetensors").stat().st_size
+    head = len(TOKENS) * 32 * 4
+    cell = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, dim, bytes
+    memory = runner_of(path).memory_bytes - 256 * cell
+    packed = head if prepacked_linear.available() else 0
+    assert memory == pytest.approx(weights + packed, abs=4096)  # the file has a header
+
+
 def test_half_precision_stays_near(tmp_path: Path) -> None:
     path = write_causal_lm(tmp_path, "qwen2")
     for dtype in ("bfloat16", "float16"):
@@ -191,7 +202,9 @@ def test_attention_that_comes_out_wrong_is_refused(
 
     def wrong(*args: Any, **options: Any) -> Any:
         if part == "window":
-            causal = pooled_attention.PositionMask(pooled_attention.causal_mask_function)
+            causal = pooled_attention.PositionMask(
+                pooled_attention.causal_mask_function, args[4].plan
+            )
             return right(*args[:4], causal, **options)
         options.pop({"softcap": "softcap", "sinks": "s_aux"}[part], None)
         return right(*args, **options)
