@@ -1,21 +1,25 @@
 """How a bi-encoder's authors turn hidden states into a vector.
 
-Read from the folder's own sentence-transformers files: modules.json, the pooling module's
-config.json, sentence_bert_config.json and config_sentence_transformers.json. A folder without
-modules.json gets what sentence-transformers would give it: last-token pooling for causal language
-models, mean pooling for others, no normalisation.
+Read from the folder's own sentence-transformers files: modules.json, the modules' config.json,
+sentence_bert_config.json and config_sentence_transformers.json. A folder without modules.json gets
+what sentence-transformers would give it: last-token pooling for causal language models, mean
+pooling for others, no normalisation; ColBERT's own folders, vectors of tokens.
+
+Three chains of modules are known: a transformer, pooling and steps after it; a language modelling
+head with SPLADE pooling; a transformer and steps on every token (late interaction).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from models.embedding_prompts import PromptBook
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
+from models.types import EmbeddingKind
 
 # The order is that of the parts of the vector when a model uses several modes.
 POOLING_KEYS = {
@@ -28,6 +32,12 @@ POOLING_KEYS = {
 }
 POOLING_MODES = frozenset(POOLING_KEYS.values())
 ACTIVATIONS = frozenset({"Tanh", "Identity", "GELU", "ReLU", "SiLU"})
+SPLADE = "splade"
+TRANSFORMERS = frozenset({"Transformer", "MLMTransformer"})
+TOKEN_STEPS = frozenset({"Dense", "Normalize", "MultiVectorMask"})
+PASSED_OVER = frozenset({"Dropout", "MultiVectorMask"})
+"""Without effect on what is computed here: training only, and which tokens a search would skip."""
+COLBERT = "HF_ColBERT"
 TRANSFORMER_FILES = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -41,50 +51,144 @@ TRANSFORMER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class DenseLayer:
-    """A linear layer after pooling; `folder` (relative) has its model.safetensors."""
+    """A linear layer; `folder` (relative) has its model.safetensors.
+
+    `residual`: its input is added to its output, through a linear layer where they differ in size.
+    """
 
     folder: str
     in_features: int
     out_features: int
     bias: bool
     activation: str
+    residual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NormLayer:
+    """Layer normalisation; `folder` (relative) has its model.safetensors."""
+
+    folder: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColbertLayer:
+    """The projection of the tokens that ColBERT keeps among the transformer's weights."""
+
+    tensor: str = "linear.weight"
+
+
+Step = DenseLayer | NormLayer | ColbertLayer | Literal["normalize"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpladePooling:
+    """`log1p(relu)` of the logits, once more where `twice`, then over tokens `strategy`."""
+
+    strategy: Literal["max", "sum"] = "max"
+    twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
-    """`steps` follow pooling, in order: a DenseLayer, or "normalize".
+    """`steps` follow pooling, in order; with `output` "tokens" they are for every token.
 
-    `normalizes`: a last "normalize", which is not among the steps.
+    `normalizes`: a last "normalize", which is not among the steps. `pooling` is ("splade",) for
+    `output` "sparse".
     """
 
     transformer: str
     pooling: tuple[str, ...]
-    steps: tuple[DenseLayer | str, ...]
+    steps: tuple[Step, ...]
     normalizes: bool
     max_tokens: int | None
     lowercase: bool
     prompts: PromptBook
+    output: EmbeddingKind = "dense"
+    splade: SpladePooling = SpladePooling()
 
 
 def read_recipe(folder: ModelFolder) -> EmbeddingRecipe:
     """Read the recipe; ModelLoadError names the part that this engine does not have."""
     modules = folder.read_objects("modules.json")
-    kinds = [_kind(module) for module in modules]
     transformer = _inside(modules[0]) if modules else "."
-    if modules and kinds[:2] != ["Transformer", "Pooling"]:
-        raise ModelLoadError("modules.json does not start with Transformer and Pooling")
     own = _first_json(folder, transformer)
-    steps = [_step(folder, module) for module in modules[2:]]
-    normalizes = steps[-1:] == ["normalize"]
-    return EmbeddingRecipe(
+    base = EmbeddingRecipe(
         transformer=transformer,
-        pooling=_pooling(folder, _inside(modules[1])) if modules else _default_pooling(folder),
-        steps=tuple(steps[:-1] if normalizes else steps),
-        normalizes=normalizes,
+        pooling=("mean",),
+        steps=(),
+        normalizes=False,
         max_tokens=_max_tokens(own.get("max_seq_length")),
         lowercase=bool(own.get("do_lower_case")),
         prompts=_prompts(folder),
     )
+    if modules:
+        return _chained(folder, base, modules)
+    if COLBERT in (folder.read_object("config.json").get("architectures") or ()):
+        return replace(
+            base, pooling=("cls",), steps=(ColbertLayer(),), normalizes=True, output="tokens"
+        )
+    return replace(base, pooling=_default_pooling(folder))
+
+
+def with_options(
+    recipe: EmbeddingRecipe,
+    *,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    prompts: Mapping[str, str] | None = None,
+) -> EmbeddingRecipe:
+    """What a catalogue entry says instead of the folder. Raises ModelLoadError."""
+    if pooling == SPLADE:
+        return replace(recipe, pooling=(SPLADE,), output="sparse", steps=(), normalizes=False)
+    if pooling is not None and pooling not in POOLING_MODES:
+        names = ", ".join(sorted(POOLING_MODES))
+        raise ModelLoadError(f"there is no such pooling; there is {names}")
+    return replace(
+        recipe,
+        pooling=recipe.pooling if pooling is None else (pooling,),
+        normalizes=recipe.normalizes if normalize is None else normalize,
+        prompts=recipe.prompts if prompts is None else PromptBook(dict(prompts)),
+    )
+
+
+def _chained(
+    folder: ModelFolder, base: EmbeddingRecipe, modules: Sequence[Mapping[str, Any]]
+) -> EmbeddingRecipe:
+    """The recipe of the modules after the transformer."""
+    first, *kinds = [_kind(module) for module in modules]
+    if first not in TRANSFORMERS:
+        raise ModelLoadError(f"the module {first} of modules.json is not supported")
+    if kinds == ["SpladePooling"]:
+        splade = _splade(folder.read_object(f"{_inside(modules[1])}/config.json"))
+        return replace(base, pooling=(SPLADE,), output="sparse", splade=splade)
+    if not kinds or kinds[0] == "SpladePooling":
+        raise ModelLoadError("modules.json does not start with Transformer and Pooling")
+    if kinds[0] == "Pooling":
+        pooling, rest = _pooling(folder, _inside(modules[1])), modules[2:]
+    elif TOKEN_STEPS.issuperset(kinds):
+        pooling, rest = ("cls",), modules[1:]
+    else:
+        raise ModelLoadError(f"the module {kinds[0]} of modules.json is not supported")
+    output: EmbeddingKind = "dense" if kinds[0] == "Pooling" else "tokens"
+    steps = [_step(folder, module, output) for module in rest if _kind(module) not in PASSED_OVER]
+    normalizes = steps[-1:] == ["normalize"]
+    return replace(
+        base,
+        pooling=pooling,
+        steps=tuple(steps[:-1] if normalizes else steps),
+        normalizes=normalizes,
+        output=output,
+    )
+
+
+def _splade(config: Mapping[str, Any]) -> SpladePooling:
+    strategy = config.get("pooling_strategy", "max")
+    activation = config.get("activation_function", "relu")
+    if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
+        raise ModelLoadError("the SPLADE pooling uses an unsupported option")
+    return SpladePooling(strategy, twice=activation == "log1p_relu")
 
 
 def _prompts(folder: ModelFolder) -> PromptBook:
@@ -140,18 +244,36 @@ def _default_pooling(folder: ModelFolder) -> tuple[str, ...]:
     return ("lasttoken",) if causal else ("mean",)
 
 
-def _step(folder: ModelFolder, module: Mapping[str, Any]) -> DenseLayer | str:
-    kind = _kind(module)
+def _step(folder: ModelFolder, module: Mapping[str, Any], output: EmbeddingKind) -> Step:
+    kind, path = _kind(module), _inside(module)
+    config = folder.read_object(f"{path}/config.json")
+    reads = config.get("module_input_name", "sentence_embedding")
+    if reads != ("token_embeddings" if output == "tokens" else "sentence_embedding"):
+        raise ModelLoadError(f"the module {kind} of modules.json reads {reads}")
     if kind == "Normalize":
         return "normalize"
-    if kind != "Dense":
-        raise ModelLoadError(f"the module {kind} of modules.json is not supported")
-    path = _inside(module)
-    config = folder.read_object(f"{path}/config.json")
+    if kind == "Dense":
+        return _dense(path, config)
+    if kind == "LayerNorm":
+        return NormLayer(path, _size(path, config.get("dimension")))
+    raise ModelLoadError(f"the module {kind} of modules.json is not supported")
+
+
+def _dense(path: str, config: Mapping[str, Any]) -> DenseLayer:
     activation = str(config.get("activation_function") or "Identity").rpartition(".")[2]
-    if activation not in ACTIVATIONS or config.get("use_residual"):
+    if activation not in ACTIVATIONS:
         raise ModelLoadError(f"the dense layer {path} uses an unsupported option")
-    inputs, outputs = config.get("in_features"), config.get("out_features")
-    if not isinstance(inputs, int) or not isinstance(outputs, int) or min(inputs, outputs) < 1:
-        raise ModelLoadError(f"the dense layer {path} does not say its sizes")
-    return DenseLayer(path, inputs, outputs, config.get("bias", True), activation)
+    return DenseLayer(
+        path,
+        _size(path, config.get("in_features")),
+        _size(path, config.get("out_features")),
+        bool(config.get("bias", True)),
+        activation,
+        bool(config.get("use_residual")),
+    )
+
+
+def _size(path: str, value: object) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ModelLoadError(f"the dense layer or norm {path} does not say its sizes")
+    return value

@@ -1,4 +1,4 @@
-"""A family's own unmodified head over given hidden states, and its trunk without what reads them."""
+"""A family's own unmodified head over given states, and its trunk without what reads them."""
 
 from __future__ import annotations
 

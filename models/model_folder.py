@@ -6,6 +6,7 @@ Only JSON and safetensors are read. Pickles and folders that bring code of their
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,11 @@ class ModelFolder:
             raise ModelLoadError(f"{name} cannot be read as JSON") from error
 
 
-def open_transformers_folder(path: Path) -> ModelFolder:
-    """Check a folder for transformers. ModelLoadError says what is missing or not allowed."""
+def open_transformers_folder(path: Path, *, halves: Collection[str] = ()) -> ModelFolder:
+    """Check a folder for transformers. ModelLoadError says what is missing or not allowed.
+
+    Of encoder-decoder models only those whose type is among `halves` are taken.
+    """
     folder = ModelFolder(path)
     config = folder.read_object("config.json")
     if not config:
@@ -62,7 +66,7 @@ def open_transformers_folder(path: Path) -> ModelFolder:
             raise ModelLoadError(f"{name} asks for code of its own (auto_map), which is not run")
     if folder.has("adapter_config.json"):
         raise ModelLoadError("the folder is an adapter; merge it into its base model first")
-    if config.get("is_encoder_decoder"):
+    if config.get("is_encoder_decoder") and config.get("model_type") not in halves:
         name = (config.get("architectures") or ["the model"])[0]
         raise ModelLoadError(f"{name} is an encoder-decoder model, which is not supported here")
     if not any(path.glob("*.safetensors")):

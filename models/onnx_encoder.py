@@ -9,8 +9,7 @@ from pathlib import Path
 from models.batching import BatchListener
 from models.embedding_codec import EmbeddingCodec
 from models.embedding_engine import EmbeddingEngine
-from models.embedding_prompts import PromptBook
-from models.embedding_recipe import POOLING_MODES, EmbeddingRecipe, read_recipe
+from models.embedding_recipe import EmbeddingRecipe, read_recipe, with_options
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
 from models.onnx_session import OnnxRunner, model_file, token_limit
@@ -57,10 +56,14 @@ class OnnxEncoder(EmbeddingEngine):
         `file` names the graph in it. `pooling`, `normalize` and `prompts` stand in for the
         sentence-transformers files of folders that have none; `max_tokens` lowers the limit.
         """
-        recipe = read_recipe(ModelFolder(path))
-        modes = recipe.pooling if pooling is None else (pooling,)
+        recipe = with_options(
+            read_recipe(ModelFolder(path)), pooling=pooling, normalize=normalize, prompts=prompts
+        )
+        if recipe.output != "dense":
+            raise ModelLoadError("ONNX graphs give dense vectors here, and those of their tokens")
+        modes = recipe.pooling
         graph = model_file(path, file)
-        reader = _Reader(_checked(modes))
+        reader = _Reader(modes)
         outputs = (*POOLED, *HIDDEN_STATES) if recipe.steps else (*HIDDEN_STATES, *POOLED)
         runner = OnnxRunner(graph, n_threads, reader.read, outputs)
         (dimensions,) = runner.check().shape
@@ -71,8 +74,8 @@ class OnnxEncoder(EmbeddingEngine):
             tokenizer,
             dimensions,
             min(max_tokens or tokenizer.limit, tokenizer.limit),
-            recipe.prompts if prompts is None else PromptBook(dict(prompts)),
-            normalizes=recipe.normalizes if normalize is None else normalize,
+            recipe.prompts,
+            normalizes=recipe.normalizes,
             late_chunking=reader.pools and modes == ("mean",),
             kinds=("dense", "tokens") if reader.pools and len(modes) == 1 else ("dense",),
         )
@@ -106,14 +109,6 @@ class _Reader:
             pooled_row(states, sequence, self.modes)
             for states, sequence in zip(output, sequences, strict=True)
         ]
-
-
-def _checked(modes: Sequence[str]) -> Sequence[str]:
-    if not POOLING_MODES.issuperset(modes):
-        raise ModelLoadError(
-            f"there is no such pooling; there is {', '.join(sorted(POOLING_MODES))}"
-        )
-    return modes
 
 
 def _tokenizer(folder: ModelFolder, recipe: EmbeddingRecipe, runner: OnnxRunner) -> TextTokenizer:

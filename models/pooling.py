@@ -1,19 +1,12 @@
-"""From hidden states to vectors: pooling and what follows, as sentence-transformers defines it."""
+"""From hidden states to vectors: pooling, as sentence-transformers defines it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import Tensor
 
-from models.embedding_recipe import DenseLayer
-from models.errors import ModelLoadError
-from models.model_folder import ModelFolder
 from models.tokenization import TokenSequence
 
 
@@ -55,38 +48,3 @@ def _pooled(hidden: Tensor, sizes: Tensor, ends: Tensor, mode: str) -> Tensor:
     ranks = ranks - (ends - sizes).repeat_interleave(sizes)
     weighted = torch.segment_reduce(states * ranks[:, None], "sum", lengths=sizes)
     return weighted / (sizes * (sizes + 1) / 2)[:, None]
-
-
-class Dense(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """A linear layer and its activation after pooling, in float32."""
-
-    def __init__(self, folder: ModelFolder, layer: DenseLayer) -> None:
-        super().__init__()
-        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
-        self.activation: nn.Module = getattr(nn, layer.activation)()
-        weights = folder.path / layer.folder / "model.safetensors"
-        if not weights.is_file():
-            raise ModelLoadError(f"the dense layer {layer.folder} has no safetensors weights")
-        try:
-            state: dict[str, Any] = load_file(weights)
-            self.load_state_dict(state)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise ModelLoadError(f"the dense layer {layer.folder} does not load") from error
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        activated: Tensor = self.activation(self.linear(vectors))
-        return activated
-
-
-def build_steps(folder: ModelFolder, steps: Sequence[DenseLayer | str]) -> nn.Sequential:
-    """The modules after pooling: [sequences, dim] to [sequences, dimensions]."""
-    return nn.Sequential(
-        *(Dense(folder, step) if isinstance(step, DenseLayer) else Normalize() for step in steps)
-    )
-
-
-class Normalize(nn.Module):  # type: ignore[misc]
-    """To unit length."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return normalize(vectors, dim=-1)

@@ -90,6 +90,8 @@ class TorchRunner:
         model = paths.load().to(options.device)
         self.max_tokens = context_limit(model.config, limit, position_offset(model))
         self.memory_bytes = _bytes(model)
+        rows = model.get_input_embeddings().num_embeddings
+        tokenizer.vocabulary_size = min(tokenizer.vocabulary_size, rows)
         samples = _samples(tokenizer, self.max_tokens, model.config.pad_token_id)
         with torch.inference_mode():
             self._forward: Forward | None = self._choose(model, samples)

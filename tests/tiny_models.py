@@ -96,14 +96,58 @@ CONFIGS: dict[str, Callable[..., Any]] = {
         **WIDTH, num_key_value_heads=2, head_dim=8, max_position_embeddings=320, **o
     ),
 }
-UNPACKABLE = frozenset({"mpnet", "deberta-v2"})
-"""Families outside transformers' attention interface."""
+EMBEDDERS: dict[str, Callable[..., Any]] = {
+    **CONFIGS,
+    "camembert": lambda **o: transformers.CamembertConfig(
+        **WIDTH, max_position_embeddings=322, type_vocab_size=1, **o
+    ),
+    "deberta": lambda **o: transformers.DebertaConfig(
+        **WIDTH,
+        max_position_embeddings=320,
+        relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+        **o,
+    ),
+    "eurobert": lambda **o: transformers.EuroBertConfig(
+        **WIDTH,
+        num_key_value_heads=4,
+        max_position_embeddings=320,
+        bos_token_id=2,
+        eos_token_id=3,
+        mask_token_id=4,
+        **o,
+    ),
+    "gte": lambda **o: transformers.GteConfig(**WIDTH, max_position_embeddings=320, **o),
+    "jina-v3": lambda **o: transformers.JinaEmbeddingsV3Config(
+        **WIDTH, max_position_embeddings=320, **o
+    ),
+    "llama": lambda **o: transformers.LlamaConfig(
+        **WIDTH, num_key_value_heads=2, max_position_embeddings=320, **o
+    ),
+    "qwen2": lambda **o: transformers.Qwen2Config(
+        **WIDTH, num_key_value_heads=2, max_position_embeddings=320, **o
+    ),
+    "t5": lambda **o: transformers.T5Config(
+        **SIZE,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=1,
+        **o,
+    ),
+}
+"""Families of bi-encoders."""
+DECODERS = frozenset({"qwen3", "qwen2", "llama", "mistral"})
+UNPACKABLE = frozenset({"mpnet", "deberta-v2", "deberta", "t5"})
+"""Families outside transformers' attention interface, and T5, which adds a bias to its scores."""
 TYPED = frozenset({"bert"})
 
 
 def write_encoder(path: Path, family: str, pooling: str = "mean", **options: Any) -> Path:
     """A sentence-transformers folder of this family; `options` go to its configuration."""
-    config = CONFIGS[family](**options)
+    config = EMBEDDERS[family](**options)
     _save(path, transformers.AutoModel, config, typed=family in TYPED)
     write_json(path / "modules.json", _modules("Transformer", "Pooling", "Normalize"))
     write_json(path / "sentence_bert_config.json", {"max_seq_length": 256, "do_lower_case": False})
@@ -119,6 +163,13 @@ def write_reranker(path: Path, family: str, labels: int = 1, **options: Any) -> 
     """A cross-encoder folder: a sequence classifier with `labels` labels."""
     config = CONFIGS[family](num_labels=labels, **options)
     _save(path, transformers.AutoModelForSequenceClassification, config, typed=family in TYPED)
+    return path
+
+
+def write_masked_lm(path: Path, family: str) -> Path:
+    """A model that fills masks, whose head is tied to its embeddings as usual."""
+    config = CONFIGS[family]()
+    _save(path, transformers.AutoModelForMaskedLM, config, typed=family in TYPED)
     return path
 
 

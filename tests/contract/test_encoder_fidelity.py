@@ -11,18 +11,42 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from safetensors.torch import save_file
+from sentence_transformers import (
+    CrossEncoder,
+    MultiVectorEncoder,
+    SentenceTransformer,
+    SparseEncoder,
+)
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer import modules as st_modules
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from sentence_transformers.sparse_encoder.modules import SpladePooling
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from models.cross_encoder import TorchReranker
 from models.encoder import TorchEncoder
+from models.errors import InvalidInputError
 from models.onnx_cross_encoder import OnnxReranker
 from models.types import EmbeddingRequest, RerankRequest
-from tests.tiny_models import CONFIGS, write_encoder, write_json, write_reranker
+from tests.tiny_models import (
+    CONFIGS,
+    DECODERS,
+    EMBEDDERS,
+    write_encoder,
+    write_json,
+    write_masked_lm,
+    write_reranker,
+)
 
 WAIT = 300.0
 COSINE = {"float32": 0.99999, "bfloat16": 0.9998}
+WIDE_COSINE = 0.995
+"""Of tiny models in bfloat16, whose weights are drawn 15 times as wide as those of trained ones."""
 LOGITS = {"float32": 2e-4, "bfloat16": 0.1}
 LENGTHS = (1, 2, 3, 5, 8, 13, 13, 21, 40, 79, 150, 251, 254, 255, 300)
 WORDS = (
@@ -65,10 +89,11 @@ def _compare(folder: Path, dtype: Any, **encode: Any) -> float:
         encoder.close()
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", EMBEDDERS)
 def test_every_family_gives_the_reference_vectors(family: str, tmp_path: Path) -> None:
-    folder = write_encoder(tmp_path, family, "lasttoken" if family == "qwen3" else "mean")
+    folder = write_encoder(tmp_path, family, "lasttoken" if family in DECODERS else "mean")
     assert _compare(folder, "float32") > COSINE["float32"]
+    assert _compare(folder, "bfloat16") > WIDE_COSINE
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -95,6 +120,177 @@ def test_dense_layers_and_folders_saved_anew(tmp_path: Path) -> None:
     reference.insert(2, dense)
     reference.save_pretrained(str(tmp_path / "new"))
     assert _compare(tmp_path / "new", "float32") > COSINE["float32"]
+
+
+def test_residual_dense_and_norm_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    reference = SentenceTransformer(str(write_encoder(tmp_path / "old", "bert")), device="cpu")
+    reference.insert(2, st_modules.Dense(32, 32, use_residual=True))
+    reference.insert(3, st_modules.Dropout(0.5))
+    reference.insert(4, st_modules.Dense(32, 16, use_residual=True, bias=False))
+    norm = st_modules.LayerNorm(16)
+    torch.nn.init.normal_(norm.norm.weight)
+    reference.insert(5, norm)
+    reference.save_pretrained(str(tmp_path / "new"))
+    assert _compare(tmp_path / "new", "float32") > COSINE["float32"]
+
+
+def test_options_stand_in_for_missing_files(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path, "bert", "cls")
+    expected = SentenceTransformer(str(folder), device="cpu").encode(["ask: paris"])
+    (folder / "modules.json").unlink()
+    encoder = TorchEncoder(
+        folder,
+        n_threads=1,
+        dtype="float32",
+        pooling="cls",
+        normalize=True,
+        prompts={"query": "ask: "},
+    )
+    vectors = _alone_and_together(encoder, ["paris"], prompt_name="query")
+    encoder.close()
+    np.testing.assert_allclose(vectors[0], expected, atol=1e-4)
+
+
+# --- sparse vectors and vectors of tokens ---------------------------------------------------
+
+
+def _write_splade(path: Path, family: str, **pooling: Any) -> Path:
+    folder = write_masked_lm(path / "lm", family)
+    model = SparseEncoder(
+        modules=[
+            st_modules.Transformer(str(folder), transformer_task="fill-mask", max_seq_length=256),
+            SpladePooling(**pooling),
+        ],
+        device="cpu",
+    )
+    model.save_pretrained(str(path / "splade"))
+    return path / "splade"
+
+
+def _sparse(encoder: Any, texts: Sequence[str]) -> Any:
+    """All texts together and one by one: [2, texts, vocabulary]."""
+    options: dict[str, Any] = {"truncate": True, "kinds": ("sparse",)}
+    requests = [EmbeddingRequest(tuple(texts), **options)]
+    requests += [EmbeddingRequest((text,), **options) for text in texts]
+    together, *alone = encoder.submit(requests).result(WAIT)
+    dense = np.zeros((2, len(texts), encoder.dimensions), np.float32)
+    for place, text in enumerate(texts):
+        assert text is not None
+        for row, vector in enumerate((together.sparse[place], alone[place].sparse[0])):
+            assert (vector.values > 0).all()
+            dense[row, place, vector.indices] = vector.values
+    return dense
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "modernbert", "mpnet"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_splade_gives_the_reference_weights(family: str, dtype: Any, tmp_path: Path) -> None:
+    folder = _write_splade(tmp_path, family)
+    expected = SparseEncoder(str(folder), device="cpu").encode(TEXTS).to_dense().numpy()
+    encoder = TorchEncoder(folder, n_threads=1, dtype=dtype)
+    weights = _sparse(encoder, TEXTS)
+    encoder.close()
+    assert encoder.runner.packed is (family != "mpnet")
+    assert encoder.info.kinds == ("sparse",)
+    assert expected.max() > 1
+    tolerance = {"float32": 1e-3, "bfloat16": 0.1}[dtype]
+    np.testing.assert_allclose(weights, np.stack([expected] * 2), atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "options", [{"pooling_strategy": "sum"}, {"activation_function": "log1p_relu"}]
+)
+def test_other_ways_of_splade(options: dict[str, str], tmp_path: Path) -> None:
+    folder = _write_splade(tmp_path, "bert", **options)
+    expected = SparseEncoder(str(folder), device="cpu").encode(TEXTS).to_dense().numpy()
+    encoder = TorchEncoder(folder, n_threads=1, dtype="float32")
+    weights = _sparse(encoder, TEXTS)
+    encoder.close()
+    np.testing.assert_allclose(weights[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_plain_language_model_is_splade_by_option(tmp_path: Path) -> None:
+    folder = write_masked_lm(tmp_path, "bert")
+    plain = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        logits = model(**plain("paris", return_tensors="pt")).logits[0]
+    expected = torch.log1p(torch.relu(logits)).max(dim=0).values
+    encoder = TorchEncoder(folder, n_threads=1, dtype="float32", pooling="splade")
+    weights = _sparse(encoder, ["paris"])
+    encoder.close()
+    np.testing.assert_allclose(weights[0, 0], expected, atol=1e-4)
+
+
+def _token_vectors(encoder: Any, texts: Sequence[str]) -> list[list[Any]]:
+    options: dict[str, Any] = {"truncate": True, "kinds": ("tokens",)}
+    requests = [EmbeddingRequest(tuple(texts), **options)]
+    requests += [EmbeddingRequest((text,), **options) for text in texts]
+    together, *alone = encoder.submit(requests).result(WAIT)
+    return [list(together.token_vectors), [result.token_vectors[0] for result in alone]]
+
+
+def test_vectors_of_tokens_are_the_reference_hidden_states(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path, "bert")
+    reference = SentenceTransformer(str(folder), device="cpu")
+    expected = reference.encode(TEXTS, output_value="token_embeddings")
+    encoder = TorchEncoder(folder, n_threads=1, dtype="float32")
+    for vectors in _token_vectors(encoder, TEXTS):
+        for own, theirs in zip(vectors, expected, strict=True):
+            np.testing.assert_allclose(own, theirs, atol=1e-3)
+    encoder.close()
+
+
+def test_colbert_projects_and_normalises_every_token(tmp_path: Path) -> None:
+    """As its authors save it: the projection lies among the weights of the transformer."""
+    folder = write_encoder(tmp_path, "bert")
+    (folder / "modules.json").unlink()
+    projection = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    model = AutoModel.from_pretrained(folder).eval()
+    tensors = {f"bert.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors["linear.weight"] = projection
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"architectures": ["HF_ColBERT"]})
+    encoder = TorchEncoder(folder, n_threads=1, dtype="float32")
+    plain = AutoTokenizer.from_pretrained(folder)
+    for vectors in _token_vectors(encoder, TEXTS):
+        for own, text in zip(vectors, TEXTS, strict=True):
+            inputs = plain(text, return_tensors="pt", truncation=True, max_length=256)
+            with torch.inference_mode():
+                states = model(**inputs).last_hidden_state[0] @ projection.T
+            expected = torch.nn.functional.normalize(states, dim=-1)
+            np.testing.assert_allclose(own, expected, atol=1e-3)
+    assert (encoder.info.kinds, encoder.dimensions) == (("tokens",), 8)
+    (refused,) = encoder.submit([EmbeddingRequest(("a",))]).result(WAIT)
+    encoder.close()
+    assert isinstance(refused, InvalidInputError)
+
+
+def test_multi_vector_encoders_of_the_reference_library(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    folder = write_encoder(tmp_path / "old", "bert")
+    (folder / "modules.json").unlink()
+    dense = st_modules.Dense(
+        32, 8, bias=False, activation_function=None, module_input_name="token_embeddings"
+    )
+    reference = MultiVectorEncoder(
+        modules=[
+            st_modules.Transformer(str(folder), max_seq_length=256),
+            dense,
+            MultiVectorMask(),
+            st_modules.Normalize(module_input_name="token_embeddings"),
+        ],
+        device="cpu",
+    )
+    reference.save_pretrained(str(tmp_path / "new"))
+    expected = reference.encode_document(TEXTS)
+    encoder = TorchEncoder(tmp_path / "new", n_threads=1, dtype="float32")
+    for vectors in _token_vectors(encoder, TEXTS):
+        for own, theirs in zip(vectors, expected, strict=True):
+            np.testing.assert_allclose(own, np.asarray(theirs), atol=1e-3)
+    encoder.close()
 
 
 def test_lower_casing_of_the_model_is_applied(tmp_path: Path) -> None:

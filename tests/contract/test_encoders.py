@@ -28,7 +28,7 @@ from models.onnx_encoder import OnnxEncoder
 from models.toy.encoder import ToyEncoder
 from models.types import EmbeddingRequest, EmbeddingResult, FloatArray
 from tests.gguf_encoders import write_bert_gguf
-from tests.tiny_models import CONFIGS, UNPACKABLE, write_encoder, write_json
+from tests.tiny_models import EMBEDDERS, UNPACKABLE, write_encoder, write_json
 from tests.tiny_onnx import write_onnx_encoder
 
 WAIT = 60.0
@@ -302,7 +302,7 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 
 def test_which_path_each_family_takes(tmp_path: Path) -> None:
-    for family in CONFIGS:
+    for family in EMBEDDERS:
         encoder = _tiny(tmp_path / family, family)
         assert encoder.runner.packed is (family not in UNPACKABLE), family
         encoder.close()
