@@ -34,7 +34,6 @@ BAD: list[tuple[str, Any]] = [
     ("repetition_penalty", 0.0),
     ("repetition_penalty", math.nan),
     ("seed", 2**70),
-    ("max_tokens", 0),
     ("max_tokens", -5),
     ("min_tokens", -1),
     ("logprobs", 21),
