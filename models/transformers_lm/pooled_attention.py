@@ -24,6 +24,9 @@ from transformers.masking_utils import AttentionMaskInterface, causal_mask_funct
 from models.transformers_lm.step_plan import AttentionCall, StepPlan
 
 POOLED = "pooled_cells"
+MAX_SCORES = 2**25
+"""Scores that are held at the same time where they must be written out: 128 MB."""
+
 _THREAD = threading.local()
 
 
@@ -196,9 +199,27 @@ def _explicit_attention(
     sinks: Tensor | None,
 ) -> Tensor:
     """Attention whose scores are changed before or in the softmax. `sinks` is [1 or groups,
-    key heads, 1 or groups, 1], as the scores are laid out."""
+    key heads, 1 or groups, 1], as the scores are laid out. A long chunk goes in blocks of rows.
+    """
     query, key, value = operands
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    block = max(1, MAX_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
+    if bias is None or bias.shape[2] <= block:
+        return _scored(operands, bias, scale, softcap, sinks)
+    parts = zip(query.split(block, 2), bias.split(block, 2), strict=True)
+    return torch.cat(
+        [_scored((rows, key, value), part, scale, softcap, sinks) for rows, part in parts], dim=2
+    )
+
+
+def _scored(
+    operands: tuple[Tensor, Tensor, Tensor],
+    bias: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    query, key, value = operands
     scores = query @ key.transpose(2, 3) * scale
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap

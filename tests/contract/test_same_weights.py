@@ -36,7 +36,7 @@ PROMPTS = (
 )
 STEPS = 24
 LOGITS = 0.15
-"""Logits of this model reach 20, and llama.cpp adds up in 16 bits in some kernels: 0.06 was seen."""
+"""Logits of this model reach 20, and some of llama.cpp's kernels add up in 16 bits (0.06 seen)."""
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,16 @@ def test_logits_are_those_of_the_plain_model(tmp_path: Path, family: str) -> Non
     runner.close()
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gpt-oss"])
+def test_long_chunks_in_blocks_come_out_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr(pooled_attention, "MAX_SCORES", 500)
+    path = write_causal_lm(tmp_path, family)
+    walk = Walk(runner_of(path), path, random.Random(5))
+    assert max(walk.step() for _ in range(30)) < TOLERANCE
+
+
 def test_memory_is_weights_and_pool(tmp_path: Path) -> None:
     path = write_causal_lm(tmp_path, "qwen2")  # tied: the packed head is a copy of the embeddings
     weights = (path / "model.safetensors").stat().st_size
