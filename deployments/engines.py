@@ -170,14 +170,28 @@ def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> Clas
         return build(spec, toy_classifier)
     path = weights_of(spec, config)
     if spec.engine == "onnx":
-        from models.onnx_classifier import OnnxClassifier
+        return _onnx_classifier(spec, path, resources)
+    return _torch_classifier(spec, path, resources)
 
-        return build(spec, OnnxClassifier, path=path, n_threads=resources.n_threads)
-    from models.classifier_kinds import torch_classifier
 
-    return build(
-        spec, torch_classifier, path=path, n_threads=resources.n_threads, device=resources.device
-    )
+def _onnx_classifier(spec: ModelSpec, path: Path, resources: Resources) -> ClassificationModel:
+    from models.classifier_kinds import kind_of
+    from models.onnx_classifier import OnnxClassifier
+    from models.onnx_token_classifier import OnnxTokenClassifier
+
+    kinds = {"sequence": OnnxClassifier, "token": OnnxTokenClassifier}
+    make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
+    return build(spec, make, path=path, n_threads=resources.n_threads)
+
+
+def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> ClassificationModel:
+    from models.classifier import TorchClassifier
+    from models.classifier_kinds import kind_of
+    from models.token_classifier import TorchTokenClassifier
+
+    kinds = {"sequence": TorchClassifier, "token": TorchTokenClassifier}
+    make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
+    return build(spec, make, path=path, n_threads=resources.n_threads, device=resources.device)
 
 
 def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from models.classifier import TorchClassifier
 from models.errors import ModelLoadError
-from models.model_folder import open_transformers_folder
-from models.token_classifier import TorchTokenClassifier
+from models.model_folder import ModelFolder
+
+ClassifierKind = Literal["sequence", "token"]
+ENDINGS: dict[str, ClassifierKind] = {
+    "ForSequenceClassification": "sequence",
+    "ForTokenClassification": "token",
+}
 
 
-def torch_classifier(path: Path, **options: Any) -> TorchClassifier | TorchTokenClassifier:
-    """The model of the folder. Raises ModelLoadError."""
-    named = open_transformers_folder(path).read_object("config.json").get("architectures") or ()
-    if any(str(name).endswith("ForTokenClassification") for name in named):
-        return TorchTokenClassifier(path, **options)
-    if any(str(name).endswith("ForSequenceClassification") for name in named):
-        return TorchClassifier(path, **options)
+def kind_of(path: Path) -> ClassifierKind:
+    """Of sequences where no architecture is named. ModelLoadError when another one is."""
+    named = ModelFolder(path).read_object("config.json").get("architectures")
+    if not named:
+        return "sequence"
+    for ending, kind in ENDINGS.items():
+        if any(str(name).endswith(ending) for name in named):
+            return kind
     raise ModelLoadError("config.json names no classifier of sequences or tokens (architectures)")

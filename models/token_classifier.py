@@ -20,10 +20,7 @@ from models.text_engine import (
 from models.torch_forward import Dtype, TorchOptions, TorchRunner
 from models.transformers_loading import load_tokenizer
 from models.types import EntityRequest, EntityResult
-from models.word_tokenizer import WordTokenizer
-
-SMALLEST_WINDOW = 8
-"""Tokens; a model for less could not read a text in windows."""
+from models.word_tokenizer import WordTokenizer, check_window
 
 
 class TorchTokenClassifier(TextEngine[EntityRequest, EntityResult]):
@@ -57,14 +54,13 @@ class TorchTokenClassifier(TextEngine[EntityRequest, EntityResult]):
         )
         if self.runner.features != len(labels.names):
             raise ModelLoadError("the model does not have as many labels as its configuration")
-        if self.runner.max_tokens < SMALLEST_WINDOW:
-            raise ModelLoadError(f"the model reads less than {SMALLEST_WINDOW} tokens at a time")
+        window = check_window(self.runner.max_tokens)
         grouping = EntityGrouping(labels.names)
         self._entity_labels = grouping.names
         super().__init__(
-            EntityCodec(WordTokenizer(tokenizer), self.runner.max_tokens, grouping),
+            EntityCodec(WordTokenizer(tokenizer), window, grouping),
             self.runner,
-            max_tokens=self.runner.max_tokens,
+            max_tokens=window,
             memory_bytes=self.runner.memory_bytes,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
         )

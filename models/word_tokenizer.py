@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from tokenizers import Encoding, Tokenizer
 
+from models.errors import ModelLoadError
 from models.tokenization import TextTokenizer, TokenSequence
 
 OVERLAP = 0.25
 """Share of a window that it has in common with the next."""
+SMALLEST_WINDOW = 8
+"""Tokens; with less, windows would not overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +117,10 @@ class WordTokenizer:
         return TokenizedText(
             text, encoding.ids, encoding.tokens, encoding.offsets, self._marked, self._unknown
         )
+
+
+def check_window(max_tokens: int) -> int:
+    """The size of windows, when it is one. Raises ModelLoadError."""
+    if max_tokens < SMALLEST_WINDOW:
+        raise ModelLoadError(f"the model reads less than {SMALLEST_WINDOW} tokens at a time")
+    return max_tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from config.catalog import BuiltinSource, ModelSpec, PathSource
 from config.settings import AppConfig
@@ -15,10 +16,11 @@ from deployments.classification import Classification
 from deployments.engines import Resources, classifier
 from models.base import Classifier, ClassifierLibrary, EntityRecognizer
 from models.classifier import TorchClassifier
-from models.classifier_kinds import torch_classifier
+from models.classifier_kinds import kind_of
 from models.classifier_library import Classifiers
 from models.errors import ModelLoadError, UnsupportedTaskError
 from models.onnx_classifier import OnnxClassifier
+from models.onnx_token_classifier import OnnxTokenClassifier
 from models.token_classifier import TorchTokenClassifier
 from models.toy.classifier import ToyClassifier, ToyEntityRecognizer
 from models.types import (
@@ -29,20 +31,18 @@ from models.types import (
 )
 from tests.tiny_classifiers import NLI, write_classifier, write_token_classifier
 from tests.tiny_models import write_encoder, write_json
-from tests.tiny_onnx import write_onnx_reranker
+from tests.tiny_onnx import WIDTH, token_table, write_onnx_encoder, write_onnx_reranker
 
 WAIT = 60.0
+TOKEN_LABELS = ("O", *(f"T{n}" for n in range(WIDTH - 1)))
 
 
 def test_the_architecture_says_what_a_folder_is(tmp_path: Path) -> None:
-    sequences = torch_classifier(write_classifier(tmp_path / "s", "bert", NLI), n_threads=1)
-    tokens = torch_classifier(write_token_classifier(tmp_path / "t", "bert"), n_threads=1)
-    assert isinstance(sequences, TorchClassifier)
-    assert isinstance(tokens, TorchTokenClassifier)
-    sequences.close()
-    tokens.close()
+    assert kind_of(write_classifier(tmp_path / "s", "bert", NLI)) == "sequence"
+    assert kind_of(write_token_classifier(tmp_path / "t", "bert")) == "token"
+    assert kind_of(tmp_path) == "sequence"  # an ONNX graph without a configuration
     with pytest.raises(ModelLoadError, match="architectures"):
-        torch_classifier(write_encoder(tmp_path / "e", "bert"), n_threads=1)
+        kind_of(write_encoder(tmp_path / "e", "bert"))
 
 
 def made(tmp_path: Path, engine: Any, source: Any = None, **options: Any) -> Any:
@@ -73,6 +73,10 @@ def test_every_engine_makes_its_kind(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "classifiers").is_dir()
     source = PathSource(kind="path", path=str(torch_folder))
     assert isinstance(made(tmp_path, "torch", source), TorchTokenClassifier)
+    source = PathSource(kind="path", path=str(write_classifier(tmp_path / "s", "bert", NLI)))
+    assert isinstance(made(tmp_path, "torch", source), TorchClassifier)
+    source = PathSource(kind="path", path=str(write_onnx_tokens(tmp_path / "tokens")))
+    assert isinstance(made(tmp_path, "onnx", source), OnnxTokenClassifier)
     source = PathSource(kind="path", path=str(onnx_folder))
     onnx = made(tmp_path, "onnx", source, labels=["yes", "no"])
     assert isinstance(onnx, OnnxClassifier)
@@ -116,6 +120,37 @@ def test_an_onnx_graph_must_have_the_labels(onnx_folder: Path) -> None:
         OnnxClassifier(
             onnx_folder, n_threads=1, labels=tuple("abc"), moderation_labels={"toxic": "hate"}
         )
+
+
+def write_onnx_tokens(path: Path) -> Path:
+    """The tiny bi-encoder, whose states are taken for logits."""
+    write_onnx_encoder(path)
+    names = {str(index): name for index, name in enumerate(TOKEN_LABELS)}
+    config = {"id2label": names, "architectures": ["BertForTokenClassification"]}
+    write_json(path / "config.json", config)
+    return path
+
+
+def test_onnx_entities_are_what_the_graph_says_of_tokens(tmp_path: Path) -> None:
+    model = OnnxTokenClassifier(write_onnx_tokens(tmp_path), n_threads=1)
+    assert model.entity_labels == tuple(f"T{n}" for n in range(WIDTH - 1))
+    texts = ("paris", "x", "the river of paris")
+    (result,) = model.submit([EntityRequest(texts, "none")]).result(WAIT)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text, entities in zip(texts, result.entities, strict=True):
+        wire = tokenizer(text, return_offsets_mapping=True)
+        states = token_table()[wire["input_ids"]]
+        logits = states + states.mean(axis=0)
+        places = [place for place in range(1, len(logits) - 1) if logits[place].argmax() > 0]
+        assert [(e.label, e.start, e.end) for e in entities] == [
+            (TOKEN_LABELS[int(logits[place].argmax())], *wire["offset_mapping"][place])
+            for place in places
+        ]
+    model.close()
+    with pytest.raises(ModelLoadError, match="2 labels to a token"):
+        OnnxTokenClassifier(tmp_path, n_threads=1, labels=("O", "A"))
+    with pytest.raises(ModelLoadError, match="8 tokens"):
+        OnnxTokenClassifier(tmp_path, n_threads=1, max_tokens=7)
 
 
 # --- the replica -----------------------------------------------------------------------------
