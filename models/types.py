@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 FinishReason = Literal["stop", "length", "tool_calls"]
-ScoreNormalization = Literal["standardization", "zscore", "raw"]
+ScoreNormalization = Literal["standardization", "zscore", "raw", "probability"]
+MissingPolicy = Literal["error", "mean", "median", "zero", "category"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,6 +549,7 @@ class FitRequest:
 
     `schema` maps a column to its encoding (numeric, hash, label, onehot, binary, frequency);
     inferred when absent. `contamination` is the expected share of anomalies, 0 < c <= 0.5.
+    `missing` says what stands for cells that are None. The backend "auto" chooses one itself.
     """
 
     name: str
@@ -558,6 +560,30 @@ class FitRequest:
     normalization: ScoreNormalization = "standardization"
     parameters: tuple[tuple[str, float | int | str | bool], ...] = ()
     seed: int = 42
+    missing: MissingPolicy = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backend that "auto" has tried; both are rank correlations on rows it was not fitted to.
+
+    `agreement` with the mean rank of the other candidates, `stability` between two fits.
+    """
+
+    backend: str
+    agreement: float
+    stability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Why "auto" chose its backend: the candidates, best first, on `rows` training rows.
+
+    There are none where the rows were too few for a comparison.
+    """
+
+    rows: int
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,24 +602,40 @@ class DetectorInfo:
     threshold: float
     normalization: ScoreNormalization
     fit_seconds: float = 0.0
+    parameters: tuple[tuple[str, float | int | str], ...] = ()
+    missing: MissingPolicy = "error"
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyScoreRequest:
-    """Score rows with a fitted detector; `threshold` and `normalization` default to the fit's."""
+    """Score rows with a fitted detector; `threshold` and `normalization` default to the fit's.
+
+    `explain` asks for the contributions of so many columns per row, the largest first; 0 for none.
+    """
 
     name: str
     table: Table
     backend: str | None = None
     threshold: float | None = None
     normalization: ScoreNormalization | None = None
+    explain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one column adds to a raw score; below 0 where it makes the row look more normal."""
+
+    column: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyScores:
     """High score = anomaly. `scores` are normalised by *training* statistics, `raw` are not.
 
-    `version` names the one fitted version that produced all of them.
+    `version` names the one fitted version that produced all of them. `contributions` has one
+    entry per row when they were asked for, else none.
     """
 
     scores: tuple[float, ...]
@@ -601,6 +643,36 @@ class AnomalyScores:
     threshold: float
     version: int
     anomalous: tuple[bool, ...] = field(default=())
+    contributions: tuple[tuple[Contribution, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """A parameter of a backend: numbers lie from `low` to `high`, texts are one of `choices`."""
+
+    name: str
+    type: Literal["integer", "number", "string"]
+    default: float | int | str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """A backend as clients choose it. `explanation` says what its contributions are."""
+
+    name: str
+    aliases: tuple[str, ...]
+    category: str
+    fit_cost: str
+    score_cost: str
+    memory: str
+    max_rows: int
+    use: str
+    explanation: str
+    parameters: tuple[ParameterInfo, ...]
 
 
 # --- state of a replica ---------------------------------------------------------------------
