@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from sklearn.linear_model import LogisticRegression
 
 from models import classifier_library
-from models.artefacts import CURRENT, MANIFEST
+from models.artefacts import CURRENT, MANIFEST, ArtefactStore
 from models.classifier_library import HEAD_FILE, Classifiers
 from models.errors import (
     InvalidInputError,
@@ -77,9 +77,10 @@ def library(tmp_path: Path) -> Iterator[Classifiers]:
     classifiers.close()
 
 
-def again(library: Classifiers) -> Classifiers:
+@pytest.fixture
+def again(library: Classifiers, tmp_path: Path) -> Classifiers:
     """Another replica on the same folder."""
-    return Classifiers(root=library._store._models.parent)
+    return Classifiers(root=tmp_path / "store")
 
 
 # --- heads -----------------------------------------------------------------------------------
@@ -151,33 +152,32 @@ def test_too_many_labels_are_refused() -> None:
 # --- the library -----------------------------------------------------------------------------
 
 
-def test_what_a_fit_reports_is_what_is_stored(library: Classifiers) -> None:
+def test_what_a_fit_reports_is_what_is_stored(library: Classifiers, again: Classifiers) -> None:
     info = fit(library)
     assert (info.name, info.version, info.samples) == ("mood", 1, 9)
     assert (info.base_model, info.fingerprint, info.dimensions) == ("encoder", "f1", DIMENSIONS)
     assert (info.labels, info.head) == (("a", "b", "c"), "logistic")
     assert info.size_bytes > 3 * DIMENSIONS * 4
     assert info.created > 1_700_000_000
-    assert library.get("mood") == again(library).get("mood") == info
-    assert library.list() == again(library).list() == [info]
+    assert library.get("mood") == again.get("mood") == info
+    assert library.list() == again.list() == [info]
 
 
-def test_any_replica_answers_the_same(library: Classifiers) -> None:
+def test_any_replica_answers_the_same(library: Classifiers, again: Classifiers) -> None:
     fit(library)
     asked = vectors_of(*"abc", seed=1)
-    mine, theirs = predict(library, asked), predict(again(library), asked)
+    mine, theirs = predict(library, asked), predict(again, asked)
     assert mine.labels == ("a", "b", "c")
     assert [*mine.scores.argmax(axis=1)] == [0, 1, 2]
     assert (mine.scores == theirs.scores).all()
 
 
-def test_a_refit_is_seen_by_all_at_once(library: Classifiers) -> None:
-    other = again(library)
+def test_a_refit_is_seen_by_all_at_once(library: Classifiers, again: Classifiers) -> None:
     fit(library)
     asked = vectors_of(*"ab", seed=1)
-    assert predict(other, asked).version == 1
+    assert predict(again, asked).version == 1
     fit(library, examples=labelled(*"aabb"))
-    found = predict(other, asked)
+    found = predict(again, asked)
     assert (found.version, found.labels) == (2, ("a", "b"))
     assert len(library.list()) == 1
 
@@ -195,16 +195,15 @@ def test_latest_is_the_current_version(library: Classifiers) -> None:
         predict(library, asked, "other-latest")
 
 
-def test_deleted_is_gone_everywhere(library: Classifiers) -> None:
-    other = again(library)
+def test_deleted_is_gone_everywhere(library: Classifiers, again: Classifiers) -> None:
     fit(library)
-    predict(other, vectors_of("a"))
+    predict(again, vectors_of("a"))
     library.delete("mood")
-    for call in (library.get, other.get, other.delete):
+    for call in (library.get, again.get, again.delete):
         with pytest.raises(ModelNotFoundError):
             call("mood")
     with pytest.raises(ModelNotFoundError):
-        predict(other, vectors_of("a"))
+        predict(again, vectors_of("a"))
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".x", "a\n", "x" * 65, "ü", "a\x00"])
@@ -273,14 +272,14 @@ def test_too_many_fits_at_a_time_are_overload(
     assert library.get("mood").version == 1
 
 
-def stored_folder(library: Classifiers) -> Path:
-    (folder,) = library._store._models.glob("*/*/")
+def stored_folder(root: Path) -> Path:
+    (folder,) = root.glob("store/models/*/*/")
     return folder
 
 
-def test_nothing_stored_is_a_pickle(library: Classifiers) -> None:
+def test_nothing_stored_is_a_pickle(library: Classifiers, tmp_path: Path) -> None:
     fit(library)
-    folder = stored_folder(library)
+    folder = stored_folder(tmp_path)
     assert {path.name for path in folder.iterdir()} == {MANIFEST, HEAD_FILE}
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["info"]["labels"] == ["a", "b", "c"]
@@ -298,32 +297,38 @@ def test_nothing_stored_is_a_pickle(library: Classifiers) -> None:
         save({"bias": np.zeros(3, np.float32)}),
     ],
 )
-def test_a_file_that_we_have_not_written_is_refused(library: Classifiers, data: bytes) -> None:
+def test_a_file_that_we_have_not_written_is_refused(
+    library: Classifiers, data: bytes, again: Classifiers, tmp_path: Path
+) -> None:
     fit(library)
     manifest = {"format": 1, "info": dataclasses.asdict(library.get("mood"))}
-    library._store.publish("mood", manifest, {HEAD_FILE: data})
+    ArtefactStore(tmp_path / "store").publish("mood", manifest, {HEAD_FILE: data})
     with pytest.raises(StorageError):
-        predict(again(library), vectors_of("a"))
+        predict(again, vectors_of("a"))
 
 
-def test_a_changed_file_is_refused(library: Classifiers) -> None:
+def test_a_changed_file_is_refused(
+    library: Classifiers, again: Classifiers, tmp_path: Path
+) -> None:
     fit(library)
-    path = stored_folder(library) / HEAD_FILE
+    path = stored_folder(tmp_path) / HEAD_FILE
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(StorageError):
-        predict(again(library), vectors_of("a"))
+        predict(again, vectors_of("a"))
 
 
-def test_broken_manifests_are_not_listed(library: Classifiers) -> None:
+def test_broken_manifests_are_not_listed(library: Classifiers, tmp_path: Path) -> None:
     fit(library)
-    library._store.publish("odd", {"format": 2}, {})
-    library._store.publish("odder", {"format": 1, "info": {"name": "odder"}}, {})
+    mood = stored_folder(tmp_path).parent
+    store = ArtefactStore(tmp_path / "store")
+    store.publish("odd", {"format": 2}, {})
+    store.publish("odder", {"format": 1, "info": {"name": "odder"}}, {})
     assert [info.name for info in library.list()] == ["mood"]
     with pytest.raises(StorageError):
         library.get("odd")
-    (library._store._folder("mood") / CURRENT).write_text("{}")
+    (mood / CURRENT).write_text("{}")
     with pytest.raises(StorageError):
         library.get("mood")
 
