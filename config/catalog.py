@@ -32,6 +32,7 @@ ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
+    "auto": frozenset({"generation"}),
     "llama_cpp": frozenset({"generation", "embedding", "rerank"}),
     "transformers": frozenset({"generation"}),
     "torch": frozenset({"embedding", "rerank", "classification"}),
@@ -196,7 +197,15 @@ class ModelSpec(_Entry):
     id: ModelId
     task: Task
     engine: Literal[
-        "llama_cpp", "transformers", "torch", "onnx", "rapidocr", "classifiers", "detectors", "toy"
+        "auto",
+        "llama_cpp",
+        "transformers",
+        "torch",
+        "onnx",
+        "rapidocr",
+        "classifiers",
+        "detectors",
+        "toy",
     ]
     source: Source
     aliases: tuple[ModelId, ...] = ()

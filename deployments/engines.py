@@ -87,37 +87,28 @@ def generator(
         from models.toy.generator import ToyGenerator
 
         return build(spec, ToyGenerator, listener=listener)
-    if spec.engine == "transformers":
-        return _transformers_generator(spec, config, resources, listener)
+    from models.model_format import model_files
+
+    files = model_files(weights_of(spec, config))
+    engine = spec.engine
+    if engine == "auto":
+        engine = "llama_cpp" if files.format == "gguf" else "transformers"
+    options: dict[str, Any] = {
+        "path": files.path,
+        "listener": listener,
+        "n_ctx": spec.limits.context_length,
+        "max_sequences": spec.limits.max_sequences or 16,
+        "n_threads": resources.n_threads,
+    }
+    if engine == "transformers":
+        from models.transformers_lm.engine import TransformersGenerator
+
+        return build(spec, TransformersGenerator, **options, device=resources.device)
+    if files.format != "gguf":
+        raise ModelLoadError(f"'{spec.id}' has safetensors: it needs the engine transformers.")
     from models.llama_cpp.engine import LlamaCppGenerator
 
-    return build(
-        spec,
-        LlamaCppGenerator,
-        path=weights_of(spec, config),
-        listener=listener,
-        n_ctx=spec.limits.context_length,
-        max_sequences=spec.limits.max_sequences or 16,
-        n_threads=resources.n_threads,
-        n_gpu_layers=resources.gpu_layers,
-    )
-
-
-def _transformers_generator(
-    spec: ModelSpec, config: AppConfig, resources: Resources, listener: StepListener
-) -> Generator:
-    from models.transformers_lm.engine import TransformersGenerator
-
-    return build(
-        spec,
-        TransformersGenerator,
-        path=weights_of(spec, config),
-        listener=listener,
-        n_ctx=spec.limits.context_length,
-        max_sequences=spec.limits.max_sequences or 16,
-        n_threads=resources.n_threads,
-        device=resources.device,
-    )
+    return build(spec, LlamaCppGenerator, **options, n_gpu_layers=resources.gpu_layers)
 
 
 def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder:
