@@ -15,6 +15,7 @@ from config.paths import default_data_dir, default_weights_dir
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
+DataDir = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.\-]*://")] | Path
 Bytes = Annotated[int, Field(gt=0, le=8 << 30)]
 
 
@@ -65,6 +66,15 @@ class CpuTaskSettings(TaskSettings):
     num_gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=64)] = 0
 
 
+class OcrSettings(CpuTaskSettings):
+    """OCR can fetch what it reads."""
+
+    allow_remote_urls: bool = False
+    """Fetch documents from public addresses; `data:` URLs and uploads always work."""
+    remote_url_s: Annotated[float, Field(gt=0, le=600)] = 10
+    """Seconds to fetch one, redirects included."""
+
+
 class IngressSettings(_Settings):
     """The deployment that speaks HTTP."""
 
@@ -96,6 +106,37 @@ class LimitSettings(_Settings):
     max_columns: Count = 4096
 
 
+class DocumentSettings(_Settings):
+    """Bounds on documents of many pages, each of which is rendered in a process of its own."""
+
+    max_pages: Annotated[int, Field(gt=0, le=10_000)] = 200
+    """Pages that one request may ask for."""
+    dpi: Annotated[int, Field(ge=36, le=1200)] = 150
+    """Resolution of rendered pages unless the request says another."""
+    max_dpi: Annotated[int, Field(ge=36, le=1200)] = 400
+    max_page_pixels: Annotated[int, Field(gt=0, le=200_000_000)] = 40_000_000
+    """Of one page, known before it is rendered."""
+    page_s: Seconds = 6
+    """To open a document, and to render a page of it; then its process is killed."""
+    pages_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
+    """Rendered pages of one document that wait for recognition."""
+    max_open: Annotated[int, Field(ge=1, le=256)] = 8
+    """Documents that one replica reads at a time; more wait."""
+
+
+class FileSettings(_Settings):
+    """Files that clients upload."""
+
+    url: str | None = None
+    """Folder or fsspec URL that every node can reach. None: `files` below `data_dir`."""
+    max_file_bytes: Bytes = 256 << 20
+    max_total_bytes: Annotated[int, Field(gt=0, le=1 << 50)] = 4 << 30
+    """Of all files together."""
+    max_files: Annotated[int, Field(gt=0, le=100_000)] = 1000
+    ttl_s: Annotated[float, Field(gt=0, le=10 * 365 * 86400)] = 7 * 86400
+    """Seconds after which a file is deleted; a request may ask for fewer."""
+
+
 class DeadlineSettings(_Settings):
     """Seconds after which the server itself gives up; no client header extends them."""
 
@@ -103,6 +144,8 @@ class DeadlineSettings(_Settings):
     """Waiting for a model to load: 503 with Retry-After; the load goes on."""
     batch_s: Seconds = 240
     """Embedding, rerank, classification, OCR and scoring requests: 504."""
+    document_s: Seconds = 600
+    """All pages of one document: 504, or an error event once the stream has begun."""
     generation_s: Seconds = 600
     """A whole chat or completion: 504, or an error event once the stream has begun."""
     fit_s: Seconds = 1800
@@ -111,8 +154,8 @@ class DeadlineSettings(_Settings):
     @model_validator(mode="after")
     def _loading_is_told_from_slowness(self) -> DeadlineSettings:
         """Else a slow load is answered 504, and clients are told not to try again."""
-        if self.load_s >= min(self.batch_s, self.generation_s):
-            raise ValueError("load_s must be shorter than batch_s and generation_s")
+        if self.load_s >= min(self.batch_s, self.document_s, self.generation_s):
+            raise ValueError("load_s must be shorter than batch_s, document_s and generation_s")
         return self
 
 
@@ -139,24 +182,36 @@ class AppConfig(_Settings):
     """Folders under which `path` sources may lie; none by default."""
     weights_dir: Path = Field(default_factory=default_weights_dir)
     """Cache of downloaded weights, outside the source tree."""
-    data_dir: Path = Field(default_factory=default_data_dir)
-    """Fitted detectors and other artefacts that must survive restarts."""
+    data_dir: DataDir = Field(default_factory=default_data_dir)
+    """Fitted detectors and other artefacts that must survive restarts: a folder, or the URL of an
+    object store that fsspec knows."""
     offline: bool = False
     """Never contact an index or a hub: what is not in the cache is a 503."""
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
+    documents: DocumentSettings = DocumentSettings()
+    files: FileSettings = FileSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     coalescing: CoalescingSettings = CoalescingSettings()
     generation: GenerationSettings = GenerationSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     rerank: TaskSettings = TaskSettings()
     classification: TaskSettings = TaskSettings()
-    ocr: CpuTaskSettings = CpuTaskSettings()
+    ocr: OcrSettings = OcrSettings()
     anomaly: CpuTaskSettings = CpuTaskSettings()
 
     def task(self, task: Task) -> TaskSettings:
         settings: TaskSettings = getattr(self, task)
         return settings
+
+    def data_root(self, library: str) -> str:
+        """Where one library of artefacts is kept, below `data_dir`."""
+        return f"{str(self.data_dir).rstrip('/')}/{library}"
+
+    @property
+    def files_url(self) -> str:
+        """Where uploaded files are kept."""
+        return self.files.url or str(self.data_dir / "files")
 
     def load_catalog(self) -> Catalog:
         """The catalogue file with `models` added. Raises CatalogError."""

@@ -154,7 +154,7 @@ def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> Clas
     if spec.engine == "classifiers":
         from models.classifier_library import Classifiers
 
-        return build(spec, Classifiers, root=config.data_dir / "classifiers")
+        return build(spec, Classifiers, root=config.data_root("classifiers"))
     if spec.engine == "toy":
         from models.toy.classifier import toy_classifier
 
@@ -199,5 +199,5 @@ def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) ->
 def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> DetectorLibrary:
     from models.anomaly.detectors import Detectors
 
-    root = config.data_dir / "detectors"
+    root = config.data_root("detectors")
     return build(spec, Detectors, root=root, n_threads=resources.n_threads)

@@ -1,8 +1,10 @@
-"""Loaded artefacts, bounded by bytes; the least recently used one leaves first."""
+"""Loaded artefacts, bounded by bytes and by idle time; the least recently used one leaves first."""
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,8 +36,16 @@ class ArtefactCache(Generic[T]):
     Threads that want one artefact wait for a single load; loads of others go on beside it.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        ttl_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_bytes = max_bytes
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._used: dict[str, float] = {}
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, T] = OrderedDict()
         self._loading: dict[str, Future[T]] = {}
@@ -43,13 +53,16 @@ class ArtefactCache(Generic[T]):
 
     @property
     def size_bytes(self) -> int:
+        with self._lock:
+            self._expire()
         return self._bytes
 
     def get(self, key: str, load: Callable[[], T]) -> T:
         """The artefact, loaded if need be; raises what `load` raises."""
         with self._lock:
+            self._expire()
             if key in self._loaded:
-                self._loaded.move_to_end(key)
+                self._touch(key)
                 return self._loaded[key]
             waiting = self._loading.get(key)
             if waiting is None:
@@ -62,15 +75,32 @@ class ArtefactCache(Generic[T]):
             if key in self._loaded:
                 return
             self._loaded[key] = artefact
+            self._touch(key)
             self._bytes += artefact.info.size_bytes
             while self._bytes > self._max_bytes:
-                _, oldest = self._loaded.popitem(last=False)
-                self._bytes -= oldest.info.size_bytes
+                self._drop(next(iter(self._loaded)))
 
     def clear(self) -> None:
         with self._lock:
             self._loaded.clear()
+            self._used.clear()
             self._bytes = 0
+
+    def _touch(self, key: str) -> None:
+        self._loaded.move_to_end(key)
+        self._used[key] = self._clock()
+
+    def _expire(self) -> None:
+        """Drop what nobody has asked for since `ttl_s`; the order is that of the last use."""
+        before = self._clock() - self._ttl_s
+        for key in list(self._loaded):
+            if self._used[key] >= before:
+                return
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        del self._used[key]
+        self._bytes -= self._loaded.pop(key).info.size_bytes
 
     def _load(self, key: str, load: Callable[[], T], promise: Future[T]) -> T:
         try:

@@ -53,7 +53,7 @@ class Classifiers:
     """
 
     def __init__(
-        self, *, root: Path, max_cached_bytes: int = 256 * 2**20, max_fits: int = 2
+        self, *, root: str | Path, max_cached_bytes: int = 256 * 2**20, max_fits: int = 2
     ) -> None:
         try:
             self._store = ArtefactStore(root)

@@ -33,7 +33,7 @@ TABLE = table_of(ROWS)
 
 def again(library: Detectors) -> Detectors:
     """Another process's view of the same store: nothing cached."""
-    return Detectors(root=library._store._models.parent, n_threads=1)
+    return Detectors(root=library._store.storage.root, n_threads=1)
 
 
 def fit(

@@ -116,3 +116,20 @@ def test_clear_forgets_everything() -> None:
     assert cache.size_bytes == 0
     cache.get("a", load)
     assert load.loads == 2
+
+
+def test_what_nobody_asks_for_leaves_after_its_time() -> None:
+    now = [0.0]
+    cache, load = ArtefactCache[Any](100, ttl_s=60, clock=lambda: now[0]), Loader()
+    cache.get("a", load)
+    cache.get("b", load)
+    now[0] = 50
+    cache.get("a", load)
+    now[0] = 100
+    assert cache.size_bytes == 10
+    cache.get("a", load)
+    assert load.loads == 2
+    now[0] = 161
+    assert cache.size_bytes == 0
+    cache.get("a", load)
+    assert load.loads == 3

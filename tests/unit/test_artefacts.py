@@ -1,4 +1,4 @@
-"""The store of what clients have fitted: atomic, durable, safe across processes, and never a path."""
+"""The store of what clients have fitted: atomic, durable, shared by processes, never a path."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from models import artefacts
-from models.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore
-from models.errors import ModelNotFoundError, StorageError
+from models import storage as files
+from models.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore, _folder
+from models.errors import InvalidInputError, ModelNotFoundError, StorageError
+from models.storage import NEW as UNFINISHED
 
 PROJECT = Path(__file__).parents[2]
 OLD, NEW = b"old" * 1000, b"new" * 1000
@@ -36,7 +37,7 @@ def complete(artefact: Artefact) -> bytes:
 
 def versions(store: ArtefactStore) -> list[Path]:
     """Every version's folder of every name, crashes' leavings included."""
-    return [path for path in store._models.glob("*/*") if path.is_dir()]
+    return [path for path in (store.storage.root / "models").glob("*/*") if path.is_dir()]
 
 
 @pytest.fixture
@@ -78,7 +79,10 @@ def test_unknown_names_leave_no_trace(store: ArtefactStore, tmp_path: Path) -> N
 
 def test_nothing_is_readable_by_others(store: ArtefactStore) -> None:
     publish(store)
-    assert all(path.stat().st_mode & 0o077 == 0 for path in (store._models, store._locks))
+    assert all(
+        path.stat().st_mode & 0o077 == 0
+        for path in (store.storage.root, store.storage.root / "locks")
+    )
 
 
 # --- crashes ---------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ def test_nothing_is_readable_by_others(store: ArtefactStore) -> None:
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from models import artefacts
+from models import artefacts, storage
 
 root, action, point = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = artefacts.ArtefactStore(root)
@@ -106,11 +110,11 @@ def stepping(module, name, before=lambda *_: None):
         return original(*args, **options)
     setattr(module, name, call)
 
-stepping(artefacts, "_write_file", lambda path, data: path.write_bytes(data[: len(data) // 2]))
+stepping(storage, "_write_file", lambda path, data: path.write_bytes(data[: len(data) // 2]))
 stepping(os, "fsync")
 stepping(os, "replace")
 stepping(os, "unlink")
-stepping(artefacts.shutil, "rmtree")
+stepping(storage.shutil, "rmtree")
 if action == "publish":
     data = b"new" * 1000
     store.publish("pump", {"size": len(data)}, {"state": data, "more": data[::-1]})
@@ -162,7 +166,7 @@ def test_a_kill_while_publishing_the_first_version_leaves_it_whole_or_nothing(
             assert complete(after.read("pump")) == NEW
         except ModelNotFoundError:
             assert not said
-            assert list(after._models.iterdir()) == []
+            assert list((after.storage.root / "models").iterdir()) == []
             absent += 1
     assert 0 < absent < 7
 
@@ -174,7 +178,7 @@ def test_a_kill_while_deleting_leaves_it_whole_or_nothing(tmp_path: Path) -> Non
         publish(ArtefactStore(root))
         said = killed_at(root, "delete", point)
         after = ArtefactStore(root)
-        left = list(after._models.iterdir())
+        left = list((after.storage.root / "models").iterdir())
         found.append(bool(left))
         if left:
             assert complete(after.read("pump")) == OLD
@@ -203,9 +207,11 @@ def test_all_is_durable_before_the_switch(
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     pointer = publish(store)
-    assert sorted(before_switch) == sorted(["state", "more", MANIFEST, CURRENT, pointer.folder])
-    name = store._folder("pump").name
-    assert synced[len(before_switch) :] == [name, store._models.name]
+    assert sorted(before_switch) == sorted(
+        ["state", "more", MANIFEST, CURRENT + UNFINISHED, pointer.folder]
+    )
+    name = _folder("pump")
+    assert synced[len(before_switch) :] == [name, "models"]
     store.delete("pump")
     assert synced[-1] == name
 
@@ -240,7 +246,7 @@ def test_a_full_disk_leaves_a_whole_version(
 ) -> None:
     publish(store)
     with monkeypatch.context() as patch:
-        patch.setattr(artefacts, step, failing(getattr(artefacts, step), at, errno.ENOSPC))
+        patch.setattr(files, step, failing(getattr(files, step), at, errno.ENOSPC))
         with pytest.raises(StorageError) as caught:
             publish(store, NEW)
     assert "/" not in caught.value.message
@@ -261,7 +267,7 @@ def test_a_read_only_store_still_serves(
         return real(path, flags, *rest)
 
     monkeypatch.setattr(os, "open", read_only)
-    again = ArtefactStore(store._models.parent)
+    again = ArtefactStore(store.storage.root)
     assert complete(again.read("pump")) == OLD
     with pytest.raises(StorageError):
         publish(again, NEW)
@@ -272,7 +278,7 @@ def test_a_read_only_store_still_serves(
 
 def test_a_file_that_cannot_be_read_is_a_storage_error(store: ArtefactStore) -> None:
     publish(store)
-    (path,) = store._models.rglob("state")
+    (path,) = (store.storage.root / "models").rglob("state")
     path.unlink()
     with pytest.raises(StorageError):
         store.read("pump")
@@ -301,9 +307,9 @@ def test_a_broken_pointer_is_an_error_and_destroys_nothing(
     store: ArtefactStore, text: bytes
 ) -> None:
     publish(store)
-    (path,) = store._models.rglob(CURRENT)
+    (path,) = (store.storage.root / "models").rglob(CURRENT)
     path.write_bytes(text)
-    again = ArtefactStore(store._models.parent)
+    again = ArtefactStore(store.storage.root)
     assert len(versions(again)) == 1
     with pytest.raises(StorageError):
         again.read("pump")
@@ -319,7 +325,7 @@ def complete_after_refit(store: ArtefactStore) -> bytes:
 @pytest.mark.parametrize("text", [b"{}", b"[]", b"\xff", b'{"digests": {"../state": "0"}}'])
 def test_a_changed_manifest_is_an_error(store: ArtefactStore, text: bytes) -> None:
     publish(store)
-    (path,) = store._models.rglob(MANIFEST)
+    (path,) = (store.storage.root / "models").rglob(MANIFEST)
     path.write_bytes(text)
     with pytest.raises(StorageError, match="digest"):
         store.read("pump")
@@ -329,10 +335,10 @@ def test_a_changed_manifest_is_an_error(store: ArtefactStore, text: bytes) -> No
 def test_digests_cannot_name_other_folders(store: ArtefactStore) -> None:
     """Also when the manifest's own digest is right."""
     publish(store)
-    (path,) = store._models.rglob(MANIFEST)
+    (path,) = (store.storage.root / "models").rglob(MANIFEST)
     text = json.dumps({"digests": {"../../x": "0" * 64}}).encode()
     path.write_bytes(text)
-    (current,) = store._models.rglob(CURRENT)
+    (current,) = (store.storage.root / "models").rglob(CURRENT)
     fields = json.loads(current.read_bytes())
     current.write_text(json.dumps({**fields, "digest": hashlib.sha256(text).hexdigest()}))
     with pytest.raises(StorageError, match="cannot be read"):
@@ -344,10 +350,10 @@ def test_links_are_neither_followed_nor_removed(store: ArtefactStore, tmp_path: 
     outside.mkdir()
     (outside / "file").write_text("kept")
     publish(store)
-    (folder,) = store._models.iterdir()
+    (folder,) = (store.storage.root / "models").iterdir()
     (folder / ("0" * 32)).symlink_to(outside)
-    (store._models / ("1" * 64)).symlink_to(outside)
-    publish(ArtefactStore(store._models.parent), NEW)
+    (store.storage.root / "models" / ("1" * 64)).symlink_to(outside)
+    publish(ArtefactStore(store.storage.root), NEW)
     assert (outside / "file").read_text() == "kept"
     assert len(list(store.manifests())) == 1
 
@@ -381,7 +387,7 @@ for turn in range(60):
 
 @pytest.mark.parametrize("mode", ["keep", "delete"])
 def test_processes_share_a_store(store: ArtefactStore, mode: str) -> None:
-    root = str(store._models.parent)
+    root = str(store.storage.root)
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORK, root, str(number), mode],
@@ -396,3 +402,86 @@ def test_processes_share_a_store(store: ArtefactStore, mode: str) -> None:
     if mode == "keep":
         assert store.pointer("pump").version == 180
         assert len(versions(store)) == 1
+
+
+# --- versions, aliases, names -----------------------------------------------------------------
+
+
+def test_the_last_versions_stay_and_are_read_by_number(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path, keep=3)
+    for number in range(1, 6):
+        publish(store, bytes([number]))
+    assert [pointer.version for pointer, _ in store.versions("pump")] == [5, 4, 3]
+    assert [complete(store.read("pump", version)) for version in (3, 4, 5)] == [
+        bytes([number]) for number in (3, 4, 5)
+    ]
+    assert len(versions(store)) == 3
+    with pytest.raises(ModelNotFoundError, match="pump@2"):
+        store.read("pump", 2)
+    again = ArtefactStore(tmp_path, keep=2)
+    assert complete(again.read("pump", 3)) == bytes([3]), "a sweep removes no kept version"
+    publish(again, bytes([6]))
+    assert [pointer.version for pointer, _ in again.versions("pump")] == [6, 5]
+
+
+def test_deleting_a_version_makes_the_one_before_current(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path, keep=3)
+    for number in (1, 2, 3):
+        publish(store, bytes([number]))
+    store.delete("pump", 3)
+    assert complete(store.read("pump")) == bytes([2])
+    assert publish(store, bytes([4])).version == 4, "numbers are never given twice"
+    store.delete("pump", 1)
+    with pytest.raises(ModelNotFoundError):
+        store.delete("pump", 1)
+    store.delete("pump", 4)
+    store.delete("pump", 2)
+    with pytest.raises(ModelNotFoundError):
+        store.pointer("pump")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_an_alias_is_a_name_of_its_own(store: ArtefactStore) -> None:
+    publish(store)
+    store.set_alias("live", "pump")
+    store.set_alias("live", "pump@1")
+    assert store.alias_of("live") == "pump@1"
+    assert store.alias_of("pump") is None
+    assert store.aliases() == {"live": "pump@1"}
+    assert len(list(store.manifests())) == 1
+    assert ArtefactStore(store.storage.root).aliases() == {"live": "pump@1"}
+    with pytest.raises(ModelNotFoundError):
+        store.pointer("live")
+    with pytest.raises(InvalidInputError):
+        publish(store, name="live")
+    with pytest.raises(InvalidInputError):
+        store.set_alias("pump", "other")
+    store.delete("live")
+    assert store.aliases() == {}
+    assert complete(store.read("pump")) == OLD
+
+
+def test_a_rename_moves_every_version_and_edits_its_manifest(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path, keep=2)
+    for number in (1, 2):
+        publish(store, bytes([number]))
+    publish(store, NEW, "other")
+    with pytest.raises(InvalidInputError):
+        store.rename("pump", "other", dict)
+    with pytest.raises(ModelNotFoundError):
+        store.rename("gone", "new", dict)
+    store.rename("pump", "new", lambda manifest: {**manifest, "name": "new"})
+    assert [(p.version, m["name"]) for p, m in store.versions("new")] == [(2, "new"), (1, "new")]
+    assert complete(store.read("new", 1)) == bytes([1])
+    with pytest.raises(ModelNotFoundError):
+        store.pointer("pump")
+    assert publish(store, NEW, "new").version == 3
+
+
+def test_a_pointer_of_the_first_form_is_read(store: ArtefactStore) -> None:
+    publish(store)
+    (path,) = (store.storage.root / "models").rglob(CURRENT)
+    fields = json.loads(path.read_bytes())
+    path.write_text(json.dumps({key: fields[key] for key in ("version", "folder", "digest")}))
+    assert complete(store.read("pump")) == OLD
+    assert publish(store, NEW).version == 2

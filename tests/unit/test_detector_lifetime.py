@@ -90,7 +90,7 @@ def test_delete_removes_every_trace(library: Detectors) -> None:
         with pytest.raises(ModelNotFoundError):
             view.delete("pump")
         assert view.list() == []
-    assert list(library._store._models.iterdir()) == []
+    assert list((library._store.storage.root / "models").iterdir()) == []
 
 
 def test_a_refit_elsewhere_is_seen_at_once(library: Detectors) -> None:
@@ -138,7 +138,7 @@ def test_fit_score_and_delete_of_one_name_are_safe(library: Detectors) -> None:
     assert {result.raw for result in scored} <= valid
     fit(library)
     library.delete("pump")
-    assert list(library._store._models.iterdir()) == []
+    assert list((library._store.storage.root / "models").iterdir()) == []
 
 
 def test_loaded_detectors_are_bounded_by_bytes(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sklearn.ensemble import IsolationForest
 
 from models.anomaly import fitted
 from models.anomaly.detectors import Detectors
-from models.artefacts import CURRENT, ArtefactStore
+from models.artefacts import CURRENT, ArtefactStore, _folder
 from models.errors import (
     StorageError,
 )
@@ -146,7 +146,7 @@ def test_a_foreign_manifest_is_refused(library: Detectors, changes: dict[str, An
 @pytest.mark.parametrize("file", [fitted.STATE_FILE, "manifest.json", CURRENT])
 def test_one_changed_byte_is_noticed(library: Detectors, file: str) -> None:
     fit(library)
-    (path,) = library._store._models.rglob(file)
+    (path,) = (library._store.storage.root / "models").rglob(file)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -157,7 +157,8 @@ def test_one_changed_byte_is_noticed(library: Detectors, file: str) -> None:
 def test_a_detector_moved_to_another_name_is_refused(library: Detectors) -> None:
     fit(library, "one")
     store = library._store
-    store._folder("one").rename(store._folder("two"))
+    folders = store.storage.root / "models"
+    (folders / _folder("one")).rename(folders / _folder("two"))
     with pytest.raises(StorageError):
         score(library, "two")
 

@@ -1,0 +1,141 @@
+"""Storage in an object store, through fsspec: S3, Google Cloud Storage, Azure, or a folder.
+
+A write of one object is complete or not there, which is all that `replace` and `add` need: what is
+added is found only through an object that is replaced afterwards. Credentials come from where the
+store's own fsspec package looks for them. The store must list what has been written at once, as S3
+does since 2020.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+
+LEASE_S = 300.0
+"""A ticket older than this is of a holder that died. No holder keeps a lock for as long."""
+LONGEST_WAIT_S = 120.0
+PAUSE_S = 0.05
+
+
+class ObjectStorage:
+    """`Storage` under a URL such as s3://bucket/prefix."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, self._root = fsspec.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise OSError(f"no file system for {url.partition('://')[0]}://") from error
+        self._root = self._root.rstrip("/")
+
+    def read(self, path: str) -> bytes:
+        with _as_os_errors():
+            data: bytes = self._fs.cat_file(self._at(path))
+        return data
+
+    def exists(self, path: str) -> bool:
+        with _as_os_errors():
+            return bool(self._fs.exists(self._at(path)))
+
+    def add(self, folder: str, files: Mapping[str, bytes]) -> None:
+        try:
+            for name, data in files.items():
+                self.replace(f"{folder}/{name}", data)
+        except OSError:
+            self.remove_folder(folder)
+            raise
+
+    def replace(self, path: str, data: bytes) -> None:
+        target = self._at(path)
+        with _as_os_errors():
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(target, data)
+
+    def remove(self, path: str) -> None:
+        with _as_os_errors():
+            self._fs.rm_file(self._at(path))
+
+    def remove_folder(self, folder: str) -> None:
+        try:
+            with _as_os_errors():
+                self._fs.rm(self._at(folder), recursive=True)
+        except OSError:
+            return
+
+    def folders(self, folder: str) -> list[str]:
+        return self._names(folder, "directory")
+
+    def files(self, folder: str) -> list[str]:
+        return self._names(folder, "file")
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Raises TimeoutError, an OSError, when the lock stays taken."""
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while True:
+            with self.try_lock(name) as mine:
+                if mine:
+                    yield
+                    return
+            if time.monotonic() > deadline:
+                raise TimeoutError("the lock stays taken")
+            time.sleep(PAUSE_S * (1 + random.random()))  # noqa: S311 - a back-off, no secret
+
+    @contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Put a ticket down, then look: alone is the holder, everybody else steps back.
+
+        Of two that put a ticket down at once, the one that looks later sees the other's, so that
+        never both are alone; they may both step back, and come again after a random pause.
+        """
+        folder, ticket = f"locks/{name}", secrets.token_hex(16)
+        self.replace(f"{folder}/{ticket}", json.dumps({"at": time.time()}).encode())
+        try:
+            yield not any(
+                self._living(folder, other) for other in self.files(folder) if other != ticket
+            )
+        finally:
+            self.remove(f"{folder}/{ticket}")
+
+    def _living(self, folder: str, ticket: str) -> bool:
+        """Whether the holder of a ticket may live; the ticket of a dead one is removed."""
+        try:
+            at = float(json.loads(self.read(f"{folder}/{ticket}"))["at"])
+            if time.time() - at < LEASE_S:
+                return True
+            self.remove(f"{folder}/{ticket}")
+        except FileNotFoundError:
+            return False
+        except (ValueError, KeyError, TypeError):
+            return True
+        return False
+
+    def _names(self, folder: str, kind: str) -> list[str]:
+        path = self._at(folder)
+        with _as_os_errors():
+            self._fs.invalidate_cache()
+            try:
+                entries: list[dict[str, Any]] = self._fs.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+        return [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == kind]
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Every store's package raises errors of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError("the object store has failed") from error
