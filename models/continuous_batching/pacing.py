@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_STALL = 2.7
+MAX_STALL = 2.5
 _NEWS = 0.3
 """Weight of the newest observation: steps get dearer as sequences grow."""
 _FIRST_GUESS = 0.01
@@ -18,7 +18,7 @@ _STALE = 32
 
 @dataclass(frozen=True, slots=True)
 class PaceLimits:
-    """`max_stall`: how many plain decode steps a step with prefill may last; a little less than
+    """`max_stall`: how many plain decode steps a step with prefill may last; less than
     the threefold that is wanted of the slowest steps. `solo_seconds`: how long a step may last when
     nobody decodes, so that arrivals and cancellations are not kept waiting. Chunks stay between
     `min_chunk` and `max_chunk` tokens while others decode."""
