@@ -498,16 +498,27 @@ class OcrRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a line; `polygon` as that of the line."""
+
+    text: str
+    confidence: float
+    polygon: tuple[Point, Point, Point, Point]
+
+
+@dataclass(frozen=True, slots=True)
 class TextLine:
     """`polygon`: corners clockwise from the top left, in pixels of the original image.
 
-    `continues`: it stands on the same printed line as the entry before it, after a gap.
+    `continues`: it stands on the same printed line as the entry before it, after a gap. `words`:
+    of engines that locate them, all that the line has, in order.
     """
 
     text: str
     confidence: float
     polygon: tuple[Point, Point, Point, Point]
     continues: bool = False
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
