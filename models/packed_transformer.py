@@ -3,7 +3,8 @@
 All sequences of a batch lie one after another on a single token axis (a batch of 1) with explicit
 positions; linears, norms and embeddings then see real tokens only. Attention, the one operation
 that mixes tokens, is a function registered with transformers' AttentionInterface: it runs
-`scaled_dot_product_attention` once per group of equally long sequences.
+`scaled_dot_product_attention` once per group of equally long sequences, or on GPUs a kernel that
+takes all of them at once.
 """
 
 from __future__ import annotations
@@ -20,22 +21,28 @@ from transformers import AttentionInterface
 
 from models.length_split import split_by_length
 from models.tokenization import TokenSequence
+from models.varlen_attention import Offsets, fits_kernel, moved, offsets_of, varlen_attention
 
 PACKED = "packed_groups"
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """`groups` are (first token, number of sequences, length of each), in token order."""
+    """`groups` are (first token, number of sequences, length of each), in token order.
+
+    `offsets` are there where the device has a kernel for all lengths at once.
+    """
 
     groups: tuple[tuple[int, int, int], ...]
+    offsets: Offsets | None = None
 
 
-def packing_of(lengths: Sequence[int]) -> Packing:
+def packing_of(lengths: Sequence[int], device: torch.device | None = None) -> Packing:
     """Neighbours of equal length form a group: sort by length first to have few groups."""
     runs = [(len(list(run)), length) for length, run in groupby(lengths)]
     starts = accumulate((count * length for count, length in runs), initial=0)
-    return Packing(tuple((at, count, length) for at, (count, length) in zip(starts, runs)))  # noqa: B905  # one more start than runs
+    groups = tuple((at, count, length) for at, (count, length) in zip(starts, runs))  # noqa: B905  # one more start than runs
+    return Packing(groups, None if device is None else offsets_of(lengths, device))
 
 
 def register_packed_attention() -> None:
@@ -62,6 +69,15 @@ def packed_attention(
     Returns [1, tokens, heads, dim].
     """
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+    if packing.offsets is not None and fits_kernel(query, key, value):
+        attended = varlen_attention(
+            *(query, key, value),
+            packing.offsets,
+            causal=causal,
+            window=sliding_window,
+            scale=scaling,
+        )
+        return attended, None
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:  # grouped-query attention
         key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
@@ -119,8 +135,8 @@ class PackedBackbone:
         positions = [torch.arange(self._offset, self._offset + n) for n in lengths]
         inputs = _flat_inputs(sequences) | {"position_ids": torch.cat(positions)}
         device = next(self._model.parameters()).device
-        inputs = {name: tensor.unsqueeze(0).to(device) for name, tensor in inputs.items()}
-        outputs = self._model(**inputs, use_cache=False, packing=packing_of(lengths))
+        inputs = {name: moved(tensor.unsqueeze(0), device) for name, tensor in inputs.items()}
+        outputs = self._model(**inputs, use_cache=False, packing=packing_of(lengths, device))
         hidden: Tensor = outputs.last_hidden_state[0]
         return hidden
 
@@ -153,7 +169,7 @@ def padded_inputs(model: nn.Module, sequences: Sequence[TokenSequence]) -> dict[
         columns["token_type_ids"] = [(s.type_ids or (), 0) for s in sequences]
     device = next(model.parameters()).device
     return {
-        name: torch.stack([_padded(ids, longest, fill) for ids, fill in rows]).to(device)
+        name: moved(torch.stack([_padded(ids, longest, fill) for ids, fill in rows]), device)
         for name, rows in columns.items()
     }
 

@@ -24,7 +24,7 @@ from models.packed_transformer import PACKED, position_offset, register_packed_a
 from models.tokenization import TextTokenizer, TokenSequence
 from models.types import FloatArray
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Forward = Callable[[Sequence[TokenSequence]], Tensor]
 """Sequences in ascending order of length to float32 [sequences, features].
 
@@ -40,7 +40,8 @@ FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, KeyError, AttributeError,
 
 @dataclass(frozen=True, slots=True)
 class TorchOptions:
-    """`dtype` "auto": bfloat16 where the hardware is fast at it, else float32."""
+    """`dtype` "auto": bfloat16 where the hardware is fast at it, else float32; on older GPUs
+    float16."""
 
     n_threads: int
     dtype: Dtype = "auto"
@@ -195,10 +196,9 @@ def _dtype(options: TorchOptions) -> Any:
     if options.dtype != "auto":
         return getattr(torch, options.dtype)
     if options.device == "cpu":
-        fast = prepacked_linear.cpu_has_bf16_dot_products()
-    else:
-        fast = torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if prepacked_linear.cpu_has_bf16_dot_products() else torch.float32
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
 
 
 def _bytes(model: nn.Module) -> int:
