@@ -1,8 +1,9 @@
 """What a detector's raw scores mean: statistics of the training scores, normalised scores.
 
 `standardization` is sigmoid((s - median) / (2 IQR)), from 0 to 1; `zscore` is (s - mean) / std;
-`raw` is s. All statistics come from the training rows, so a row's score does not depend on the
-rows beside it.
+`probability` is erf(zscore / sqrt(2)), 0 below the mean: how much of a normal distribution lies
+nearer to the mean (Kriegel et al., SDM 2011; PyOD's "unify"); `raw` is s. All statistics come from
+the training rows, so a row's score does not depend on the rows beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erf
 
 from models.types import ScoreNormalization
 
@@ -47,18 +49,23 @@ class Calibration:
         )
 
     def normalized(self, raw: Scores, normalization: ScoreNormalization) -> Scores:
-        """Increasing in `raw`, elementwise."""
+        """Increasing in `raw` (`probability`: never decreasing), elementwise."""
         with np.errstate(over="ignore", under="ignore"):
             if normalization == "raw":
                 return raw
-            if normalization == "zscore":
-                return bounded((raw - self.mean) / self.deviation)
+            if normalization in ("zscore", "probability"):
+                deviations = bounded((raw - self.mean) / self.deviation)
+                return deviations if normalization == "zscore" else _unified(deviations)
             # tanh's form of the sigmoid: no overflow for large negative arguments
             return 0.5 + 0.5 * np.tanh(0.5 * bounded((raw - self.median) / self.spread))
 
     def threshold_in(self, normalization: ScoreNormalization) -> float:
         """The learned threshold on the scale of normalised scores."""
         return float(self.normalized(np.array([self.threshold]), normalization)[0])
+
+
+def _unified(deviations: Scores) -> Scores:
+    return np.asarray(np.clip(erf(deviations / np.sqrt(2)), 0.0, 1.0), dtype=np.float64)
 
 
 def bounded(scores: Scores) -> Scores:

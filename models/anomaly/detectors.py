@@ -9,20 +9,27 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from models.anomaly.backends import BACKENDS, backend_of
 from models.anomaly.calibration import Scores
+from models.anomaly.columns import Matrix
 from models.anomaly.fitted import FittedDetector, restored, stored_info
-from models.anomaly.tables import Matrix
 from models.artefact_cache import ArtefactCache
 from models.artefacts import Artefact, ArtefactStore, Pointer
 from models.errors import InvalidInputError, ModelError, ModelLoadError, StorageError
 from models.fitting import FitTurns, check_name
-from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, FitRequest
+from models.types import (
+    AnomalyScoreRequest,
+    AnomalyScores,
+    Contribution,
+    DetectorInfo,
+    FitRequest,
+    ScoreNormalization,
+)
 
-NORMALIZATIONS = ("standardization", "zscore", "raw")
+NORMALIZATIONS: tuple[ScoreNormalization, ...] = get_args(ScoreNormalization)
 
 
 class Detectors:
@@ -130,7 +137,9 @@ class Detectors:
         except ModelError as error:
             return [table if isinstance(table, ModelError) else error for table in tables]
         return [
-            table if isinstance(table, ModelError) else _scores(detector, request, next(parts))
+            table
+            if isinstance(table, ModelError)
+            else _scores(detector, request, table, next(parts))
             for table, request in zip(tables, requests, strict=True)
         ]
 
@@ -169,11 +178,8 @@ def _restored(name: str, artefact: Artefact) -> FittedDetector:
 
 def _encoded(detector: FittedDetector, request: AnomalyScoreRequest) -> Matrix | ModelError:
     """The request's rows as features, or what is wrong with it."""
-    fitted = detector.info.backend
     try:
-        if request.backend is not None and backend_of(request.backend) is not BACKENDS[fitted]:
-            message = f"The detector was fitted with the backend '{fitted}'."
-            raise InvalidInputError(message, "backend")
+        detector.check_backend(request.backend)
         _check_normalization(request.normalization)
         if request.threshold is not None and not np.isfinite(request.threshold):
             raise InvalidInputError("'threshold' must be a finite number.", "threshold")
@@ -182,7 +188,9 @@ def _encoded(detector: FittedDetector, request: AnomalyScoreRequest) -> Matrix |
         return error
 
 
-def _scores(detector: FittedDetector, request: AnomalyScoreRequest, raw: Scores) -> AnomalyScores:
+def _scores(
+    detector: FittedDetector, request: AnomalyScoreRequest, rows: Matrix, raw: Scores
+) -> AnomalyScores | ModelError:
     """The learned threshold is applied to raw scores: normalised ones may be equal to it."""
     normalization = request.normalization or detector.info.normalization
     scores = detector.calibration.normalized(raw, normalization)
@@ -192,10 +200,17 @@ def _scores(detector: FittedDetector, request: AnomalyScoreRequest, raw: Scores)
     else:
         threshold = request.threshold
         anomalous = scores > threshold
+    contributions: tuple[tuple[Contribution, ...], ...] = ()
+    if request.explain:
+        try:
+            contributions = detector.explained(rows, request.explain)
+        except ModelError as error:
+            return error
     return AnomalyScores(
         scores=tuple(scores.tolist()),
         raw=tuple(raw.tolist()),
         threshold=threshold,
         version=detector.info.version,
         anomalous=tuple(anomalous.tolist()),
+        contributions=contributions,
     )

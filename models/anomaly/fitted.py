@@ -1,4 +1,4 @@
-"""One fitted detector: fit, score, and its form on disk (skops and JSON, never pickle)."""
+"""One fitted detector: fit, score, explain, and its form on disk (skops and JSON, never pickle)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sklearn
 import skops
 import skops.io
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.preprocessing import RobustScaler, StandardScaler
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from models.anomaly.backends import BACKENDS, Backend, State, backend_of
-from models.anomaly.calibration import Calibration, Scores, bounded
-from models.anomaly.tables import MAX_MAGNITUDE, Column, Matrix, TableEncoder, fit_encoder
+from models.anomaly import explanations
+from models.anomaly.backends import BACKENDS
+from models.anomaly.backends_table import AUTO, AUTO_INFO, DESCRIPTIONS, backend_name
+from models.anomaly.calibration import Calibration, Scores
+from models.anomaly.choosing import choose
+from models.anomaly.columns import Column, Matrix
+from models.anomaly.model import Model, Scaling, check_rows
+from models.anomaly.tables import TableEncoder, fit_encoder
 from models.artefacts import Artefact
-from models.errors import InvalidInputError, ModelError, StorageError
-from models.types import DetectorInfo, FitRequest
+from models.errors import InvalidInputError, StorageError
+from models.types import Candidate, Contribution, DetectorInfo, FitRequest, Selection
 
 LOGGER = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE = "detector.skops"
 TRUSTED_TYPES = (
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -51,58 +54,35 @@ UNREADABLE = (
     zipfile.BadZipFile,
 )
 """What skops raises for files that are not its own, or hold a type that is not trusted."""
-MIN_ROWS = 2
 ROWS_PER_THREAD = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
-    """(rows - center) / scale; both are float64 [features]."""
-
-    center: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
-
-    @staticmethod
-    def of(rows: Matrix, scaler: str) -> Scaling | None:
-        """As scikit-learn's `StandardScaler` and `RobustScaler`; None for the scaler "none"."""
-        if scaler == "standard":
-            standard = StandardScaler().fit(rows)
-            return Scaling(standard.mean_, standard.scale_)
-        if scaler == "robust":
-            robust = RobustScaler().fit(rows)
-            return Scaling(robust.center_, robust.scale_)
-        return None
-
-    def apply(self, rows: Matrix) -> Matrix:
-        return np.clip((rows - self.center) / self.scale, -MAX_MAGNITUDE, MAX_MAGNITUDE)
-
-
-@dataclass(frozen=True, slots=True)
 class FittedDetector:
-    """Immutable, and safe to score with from many threads. `values` are checked parameters."""
+    """Immutable, and safe to score with from many threads.
+
+    `typical` is one row of features as most training rows are, for explanations.
+    """
 
     info: DetectorInfo
     encoder: TableEncoder
-    scaling: Scaling | None
-    state: State
-    values: Mapping[str, Any]
+    model: Model
+    typical: Matrix
     calibration: Calibration
 
     @staticmethod
     def fit(request: FitRequest) -> FittedDetector:
         """The version in `info` is 0 until the detector is stored. Raises InvalidInputError."""
-        backend = backend_of(request.backend)
-        values = backend.values(dict(request.parameters))
-        values |= {"contamination": request.contamination, "seed": request.seed}
-        _check_rows(len(request.table.rows), request.backend, backend)
-        encoder = fit_encoder(request.table, request.schema)
+        _check_size(request)
+        encoder = fit_encoder(request.table, request.schema, request.missing)
         rows = encoder.encode(request.table)
-        scaling = Scaling.of(rows, values["scaler"])
-        state, training = _fit(backend, scaling.apply(rows) if scaling else rows, values)
-        calibration = Calibration.of(bounded(training), request.contamination)
+        backend, values, selection = _chosen(request, rows)
+        model, training = Model.fit(backend, rows, values)
+        calibration = Calibration.of(training, request.contamination)
+        parameters = {name: values[name] for name in DESCRIPTIONS[backend].values({})}
         info = DetectorInfo(
             name=request.name,
-            backend=request.backend,
+            backend=backend,
             version=0,
             created=0,
             size_bytes=0,
@@ -112,8 +92,19 @@ class FittedDetector:
             contamination=request.contamination,
             threshold=calibration.threshold_in(request.normalization),
             normalization=request.normalization,
+            parameters=tuple(sorted(parameters.items())),
+            missing=request.missing,
+            selection=selection,
         )
-        return FittedDetector(info, encoder, scaling, state, values, calibration)
+        return FittedDetector(info, encoder, model, encoder.typical(rows), calibration)
+
+    def check_backend(self, asked: str | None) -> None:
+        """Raises InvalidInputError when a client asks for another backend than the fitted one."""
+        fitted = self.info.backend
+        chosen = asked == AUTO and self.info.selection is not None
+        if asked is not None and not chosen and backend_name(asked) != fitted:
+            message = f"The detector was fitted with the backend '{fitted}'."
+            raise InvalidInputError(message, "backend")
 
     def raw_scores(self, rows: Matrix, threads: Executor, n_threads: int) -> Scores:
         """Raw scores of encoded rows; the rows beside a row, and the threads, change nothing."""
@@ -123,12 +114,17 @@ class FittedDetector:
         return np.concatenate(list(threads.map(self._raw, np.array_split(rows, parts))))
 
     def _raw(self, rows: Matrix) -> Scores:
-        scaled = self.scaling.apply(rows) if self.scaling else rows
-        with np.errstate(all="ignore"):
-            raw = BACKENDS[self.info.backend].score(self.state, scaled, self.values)
-        if np.isnan(raw).any():
-            raise ModelError("The detector has no score for a row.")
-        return bounded(raw)
+        return self.model.raw(rows)
+
+    def explained(self, rows: Matrix, count: int) -> tuple[tuple[Contribution, ...], ...]:
+        """The `count` largest contributions to the raw score of each encoded row, by columns.
+
+        Raises InvalidInputError for too many rows.
+        """
+        blocks = self.encoder.blocks
+        values = explanations.contributions(self.model, rows, self.typical, blocks)
+        names = [column.name for column in self.encoder.columns]
+        return tuple(explanations.largest(names, row, count) for row in values.tolist())
 
     def manifest(self) -> dict[str, Any]:
         """All but the state, as JSON."""
@@ -137,15 +133,16 @@ class FittedDetector:
             "info": dataclasses.asdict(self.info),
             "columns": [dataclasses.asdict(column) for column in self.encoder.columns],
             "named": self.encoder.named,
-            "values": dict(self.values),
+            "values": dict(self.model.values),
+            "typical": self.typical.tolist(),
             "calibration": dataclasses.asdict(self.calibration),
             "libraries": libraries(),
         }
 
     def files(self) -> dict[str, bytes]:
         """The state, with the scaling, as a skops archive."""
-        scaling = dataclasses.asdict(self.scaling) if self.scaling else None
-        return {STATE_FILE: skops.io.dumps({"scaling": scaling, "state": self.state})}
+        scaling = dataclasses.asdict(self.model.scaling) if self.model.scaling else None
+        return {STATE_FILE: skops.io.dumps({"scaling": scaling, "state": self.model.state})}
 
 
 def libraries() -> dict[str, str]:
@@ -165,6 +162,8 @@ def stored_info(version: int, manifest: Mapping[str, Any]) -> DetectorInfo:
         fields = dict(manifest["info"])
         fields["features"] = tuple(fields["features"])
         fields["schema"] = tuple((name, encoding) for name, encoding in fields["schema"])
+        fields["parameters"] = tuple((name, value) for name, value in fields["parameters"])
+        fields["selection"] = _selection(fields["selection"])
         fields["version"] = version
         return DetectorInfo(**fields)
     except (KeyError, TypeError, ValueError) as error:
@@ -185,9 +184,8 @@ def restored(artefact: Artefact) -> FittedDetector:
         return FittedDetector(
             info,
             TableEncoder(tuple(map(_column, manifest["columns"])), manifest["named"]),
-            Scaling(**scaling) if scaling else None,
-            state,
-            manifest["values"],
+            Model(info.backend, Scaling(**scaling) if scaling else None, state, manifest["values"]),
+            np.array(manifest["typical"], dtype=np.float64),
             Calibration(**manifest["calibration"]),
         )
     except UNREADABLE as error:
@@ -201,27 +199,35 @@ def _load_state(data: bytes) -> Any:
 
 
 def _column(fields: Mapping[str, Any]) -> Column:
-    return Column(
-        fields["name"], fields["encoding"], tuple(fields["categories"]), tuple(fields["shares"])
-    )
+    lists = {name: tuple(fields[name]) for name in ("categories", "shares")}
+    return Column(**{**fields, **lists})
 
 
-def _check_rows(count: int, name: str, backend: Backend) -> None:
-    if count < MIN_ROWS:
-        raise InvalidInputError(f"A fit needs at least {MIN_ROWS} rows.", "data")
-    if count > backend.max_rows:
-        message = f"{name} fits at most {backend.max_rows} rows; {count} were sent."
+def _selection(fields: Mapping[str, Any] | None) -> Selection | None:
+    if fields is None:
+        return None
+    candidates = tuple(Candidate(**candidate) for candidate in fields["candidates"])
+    return Selection(fields["rows"], candidates)
+
+
+def _check_size(request: FitRequest) -> None:
+    """Before anything is encoded. Raises InvalidInputError."""
+    count = len(request.table.rows)
+    if request.backend != AUTO:
+        check_rows(count, backend_name(request.backend))
+    elif count > AUTO_INFO.max_rows:
+        message = f"auto fits at most {AUTO_INFO.max_rows} rows; {count} were sent."
         raise InvalidInputError(message, "data")
 
 
-def _fit(backend: Backend, rows: Matrix, values: Mapping[str, Any]) -> tuple[State, Scores]:
-    """Raises InvalidInputError, also when the library cannot fit these rows."""
-    try:
-        with np.errstate(all="ignore"):
-            state, training = backend.fit(rows, values)
-    except (ValueError, np.linalg.LinAlgError, FloatingPointError) as error:
-        LOGGER.info("a fit has failed", exc_info=error)
-        raise InvalidInputError("The backend cannot be fitted to these rows.", "data") from error
-    if not np.isfinite(bounded(training)).all():
-        raise InvalidInputError("The backend cannot be fitted to these rows.", "data")
-    return state, training
+def _chosen(request: FitRequest, rows: Matrix) -> tuple[str, dict[str, Any], Selection | None]:
+    """The backend, its checked parameters, and how it was chosen. Raises InvalidInputError."""
+    given = dict(request.parameters)
+    common = {"contamination": request.contamination, "seed": request.seed}
+    if request.backend != AUTO:
+        backend = backend_name(request.backend)
+        return backend, DESCRIPTIONS[backend].values(given) | common, None
+    if given:
+        raise InvalidInputError("The backend 'auto' takes no parameters.", "parameters")
+    backend, selection = choose(rows, common)
+    return backend, DESCRIPTIONS[backend].values({}) | common, selection

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from models.errors import InvalidInputError
+from models.types import ParameterInfo
 
 ParameterValue = float | int | str
 
@@ -18,6 +20,20 @@ class Parameter:
     low: float = 0.0
     high: float = 0.0
     choices: tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def type(self) -> Literal["integer", "number", "string"]:
+        if self.choices:
+            return "string"
+        return "number" if isinstance(self.default, float) else "integer"
+
+    @property
+    def info(self) -> ParameterInfo:
+        low, high = (None, None) if self.choices else (self.low, self.high)
+        return ParameterInfo(
+            self.name, self.type, self.default, low, high, self.choices, self.description
+        )
 
     def checked(self, value: object) -> ParameterValue:
         """The value in the parameter's type. Raises InvalidInputError."""

@@ -1,4 +1,4 @@
-"""Detectors that need no more than numpy; what they learn is a dictionary of arrays.
+"""Deviations and principal components; what they learn is a dictionary of arrays.
 
 Sums over features are taken column by column, products row by row: the result for a row is then the
 same, bit for bit, whether it is scored alone or among others. (A matrix product is not: its order
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.anomaly.calibration import Scores
-from models.anomaly.tables import Matrix
+from models.anomaly.columns import Matrix
 
 Arrays = dict[str, npt.NDArray[np.float64]]
 
@@ -34,55 +34,12 @@ def fit_deviations(rows: Matrix, center: str) -> Arrays:
 
 def score_deviations(state: Arrays, rows: Matrix) -> Scores:
     """The largest distance from the centre among the features, in standard deviations."""
-    distances: Matrix = np.abs((rows - state["center"]) / state["scale"])
-    return np.asarray(distances.max(axis=1), dtype=np.float64)
+    return np.asarray(deviations(state, rows).max(axis=1), dtype=np.float64)
 
 
-def fit_ecod(rows: Matrix) -> Arrays:
-    """Empirical cumulative distributions of each feature (ECOD; Li et al., TKDE 2022)."""
-    centred = rows - rows.mean(axis=0)
-    return {"sorted": np.sort(rows, axis=0).T.copy(), "skew": (centred**3).mean(axis=0)}
-
-
-def score_ecod(state: Arrays, rows: Matrix) -> Scores:
-    """The largest of three sums of -log tail probabilities: left, right, and by skewness.
-
-    The paper's algorithm 1. A value beyond all training values gets the probability 1 / (n + 1).
-    """
-    left, right, by_skew = np.zeros((3, len(rows)))
-    for values, known, skew in zip(rows.T, state["sorted"], state["skew"], strict=True):
-        low = _surprise(np.searchsorted(known, values, side="right"), len(known))
-        high = _surprise(len(known) - np.searchsorted(known, values, side="left"), len(known))
-        left += low
-        right += high
-        by_skew += low if skew < 0 else high
-    return np.maximum(np.maximum(left, right), by_skew)
-
-
-def fit_hbos(rows: Matrix, n_bins: int) -> Arrays:
-    """Histograms of equal bins, the highest bar of each being 1 (Goldstein and Dengel, 2012)."""
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    width = _positive((high - low) / n_bins)
-    heights = np.stack(
-        [
-            np.bincount(_bins(values, start, step, n_bins), minlength=n_bins).astype(np.float64)
-            for values, start, step in zip(rows.T, low, width, strict=True)
-        ]
-    )
-    heights /= heights.max(axis=1, keepdims=True)
-    return {"low": low, "high": high, "width": width, "heights": heights}
-
-
-def score_hbos(state: Arrays, rows: Matrix, regularizer: float) -> Scores:
-    """Sum over the features of -log(height + regularizer); outside of all bins the height is 0."""
-    total = np.zeros(len(rows))
-    n_bins = state["heights"].shape[1]
-    features = (state["low"], state["high"], state["width"], state["heights"])
-    for values, low, high, width, heights in zip(rows.T, *features, strict=True):
-        height = heights[_bins(values, low, width, n_bins)]
-        inside = (values >= low) & (values <= high)
-        total -= np.log(np.where(inside, height, 0.0) + regularizer)
-    return total
+def deviations(state: Arrays, rows: Matrix) -> Matrix:
+    """Distances from the centre in standard deviations, [rows, features]."""
+    return np.asarray(np.abs((rows - state["center"]) / state["scale"]), dtype=np.float64)
 
 
 def fit_pca(rows: Matrix, explained_variance: float) -> Arrays:
@@ -99,20 +56,22 @@ def fit_pca(rows: Matrix, explained_variance: float) -> Arrays:
 
 def score_pca(state: Arrays, rows: Matrix) -> Scores:
     """Squared distance to the subspace of the components: the reconstruction error."""
+    rest = _residuals(state, rows)
+    return np.asarray(np.vecdot(rest, rest), dtype=np.float64)
+
+
+def pca_errors(state: Arrays, rows: Matrix) -> Matrix:
+    """The reconstruction error by features, [rows, features]."""
+    return np.asarray(_residuals(state, rows) ** 2, dtype=np.float64)
+
+
+def _residuals(state: Arrays, rows: Matrix) -> Matrix:
     rest = rows - state["mean"]
     for component in state["components"]:
         rest = rest - np.vecdot(rest, component)[:, np.newaxis] * component
-    return np.asarray(np.vecdot(rest, rest), dtype=np.float64)
+    return rest
 
 
 def _positive(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """A feature that never varied is measured in its own unit."""
     return np.where(scale > 0, scale, 1.0)
-
-
-def _surprise(count: npt.NDArray[np.intp], n: int) -> Scores:
-    return -np.log(np.maximum(count / n, 1 / (n + 1)))
-
-
-def _bins(values: Scores, low: float, width: float, n_bins: int) -> npt.NDArray[np.intp]:
-    return np.clip((values - low) / width, 0, n_bins - 1).astype(np.intp)
