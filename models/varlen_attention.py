@@ -1,7 +1,7 @@
 """Attention over sequences of any lengths in one call, where torch has a kernel for it.
 
 That is CUDA with 16-bit states; everywhere else `packed_transformer` calls once per group of equal
-lengths. Not measured: the choice and the arguments are tested with a stand-in for the kernel, and at
+lengths. Not measured: choice and arguments are tested with a stand-in for the kernel, and at
 load `TorchRunner` compares its results with the plain model as always.
 """
 
