@@ -11,7 +11,7 @@ from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
 from models.continuous_batching.engine_setup import chat_form, check_counts, pool_sizes
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
-from models.continuous_batching.pacing import PaceLimits
+from models.continuous_batching.pacing import MAX_STALL, PaceLimits
 from models.errors import ModelLoadError
 from models.transformers_lm.loading import load_causal_lm
 from models.transformers_lm.precision import Dtype
@@ -41,7 +41,7 @@ class TransformersGenerator(ContinuousGenerator):
         dtype: Dtype = "auto",
         kv_cells: int | None = None,
         max_queued: int = 256,
-        max_stall: float = 2.5,
+        max_stall: float = MAX_STALL,
         chat_template: str | None = None,
     ) -> None:
         check_counts(n_ctx, max_sequences, n_threads, kv_cells, max_queued)
