@@ -53,6 +53,8 @@ class LlamaCppGenerator(ContinuousGenerator):
             _warn_of_slow_format(header)
         if header.context_length <= 0:
             raise ModelLoadError("this GGUF file does not state a context length")
+        if not header.is_causal:
+            raise ModelLoadError("this model does not generate text")
         context_length, cells = pool_sizes(
             header.context_length,
             header.kv_bytes_per_cell,

@@ -160,6 +160,17 @@ def test_tokens_outside_the_vocabulary_are_refused(encoder: Any, token: int) -> 
     assert error.param == "input"
 
 
+def test_ids_without_a_row_of_the_embeddings_are_refused(tmp_path: Path) -> None:
+    """transformers gives some tokenizers more tokens than the model has."""
+    encoder = _tiny(tmp_path, "qwen2", "lasttoken")
+    rows = EMBEDDERS["qwen2"]().vocab_size
+    error = _embed(encoder, (rows,))
+    last = _embed(encoder, (rows - 1,))
+    encoder.close()
+    assert isinstance(error, InvalidInputError)
+    assert isinstance(last, EmbeddingResult)
+
+
 def test_token_ids_are_used_as_they_are(encoder: Any) -> None:
     result = _embed(encoder, (5, 6, 7, 8))
     assert isinstance(result, EmbeddingResult)
@@ -335,6 +346,45 @@ def test_a_folder_that_cannot_be_served_is_refused(
     with pytest.raises(ModelLoadError) as raised:
         TorchEncoder(folder, n_threads=1)
     assert str(tmp_path) not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("kinds", "named"),
+    [
+        (["CLIPModel"], "CLIPModel"),
+        (["Transformer", "WeightedLayerPooling", "Pooling"], "WeightedLayerPooling"),
+        (["Transformer", "Pooling", "LSTM"], "LSTM"),
+        (["Transformer", "Pooling", "SpladePooling"], "SpladePooling"),
+    ],
+)
+def test_modules_that_are_not_supported_are_named(
+    tmp_path: Path, kinds: list[str], named: str
+) -> None:
+    folder = write_encoder(tmp_path, "bert")
+    paths = ["", "1_Pooling", "2_Other"]
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": path}
+        for kind, path in zip(kinds, paths, strict=False)
+    ]
+    write_json(folder / "modules.json", modules)
+    with pytest.raises(ModelLoadError, match=f"module {named} of modules.json"):
+        TorchEncoder(folder, n_threads=1)
+
+
+def test_steps_that_read_something_else_are_refused(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path, "bert")
+    write_json(folder / "2_Normalize" / "config.json", {"module_input_name": "token_embeddings"})
+    with pytest.raises(ModelLoadError, match="reads token_embeddings"):
+        TorchEncoder(folder, n_threads=1)
+
+
+def test_a_colbert_folder_without_its_projection_is_refused(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path, "bert")
+    (folder / "modules.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"architectures": ["HF_ColBERT"]})
+    with pytest.raises(ModelLoadError, match=r"linear\.weight"):
+        TorchEncoder(folder, n_threads=1)
 
 
 def test_a_transformer_outside_the_folder_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from models.encoder import TorchEncoder
 from models.errors import InvalidInputError, ModelLoadError
 from models.llama_cpp.bindings import NativeEncoder, NativeModel
 from models.llama_cpp.encoder import LlamaCppEncoder
+from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.reranker import LlamaCppReranker
 from models.llama_cpp.tokenization import GgufTokenizer
 from models.torch_judge import TorchJudge
@@ -152,6 +153,8 @@ def test_files_of_another_task_are_refused(tmp_path: Path) -> None:
             LlamaCppReranker(path, n_threads=1)
     with pytest.raises(ModelLoadError, match="does not generate"):
         LlamaCppReranker(embeds, n_threads=1, style="yes_no")
+    with pytest.raises(ModelLoadError, match="does not generate"):
+        LlamaCppGenerator(embeds, lambda _: None, n_threads=1)
     with pytest.raises(ModelLoadError, match="not one token"):
         LlamaCppReranker(generates, n_threads=1, style="yes_no", yes_token="absolutely")
 
