@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,26 @@ def test_a_call_holds_several_sequences_up_to_its_size(tmp_path: Path) -> None:
     assert sum(count for _, count in sizes) == len(PLAIN_TEXTS)
     assert max(tokens for tokens, _ in sizes) <= 64
     assert max(count for _, count in sizes) > 1
+
+
+def test_one_thread_makes_the_context_and_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_bert_gguf(write_encoder(tmp_path, "bert"), tmp_path / "model.gguf", "mean")
+    threads: list[int] = []
+    for name in ("__init__", "encode"):
+        original = getattr(NativeEncoder, name)
+
+        def spy(*arguments: Any, _original: Any = original, **options: Any) -> Any:
+            threads.append(threading.get_ident())
+            return _original(*arguments, **options)
+
+        monkeypatch.setattr(NativeEncoder, name, spy)
+    encoder: Any = LlamaCppEncoder(path, n_threads=1)
+    encoder.submit([EmbeddingRequest(("a",))]).result(WAIT)
+    encoder.close()
+    assert len(threads) == 3  # made, tried out, used
+    assert set(threads) == {encoder._batcher._thread.ident}
 
 
 def test_what_would_abort_is_refused_before(tmp_path: Path) -> None:
