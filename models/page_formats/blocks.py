@@ -1,0 +1,175 @@
+"""What a page is made of: titles, paragraphs, lists, tables, by the shape of its lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import hypot
+from statistics import fmean, median
+from typing import Literal
+
+from models.page_formats.geometry import Box, around, box_of, printed_rows
+from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at
+from models.types import Page, TextLine
+
+Kind = Literal["text", "title", "list", "table", "image", "caption", "references", "equation"]
+
+TITLE_HEIGHTS = (1.9, 1.6, 1.35)
+"""Of titles of the first, second and third level, in heights of the page's running text."""
+MAX_TITLE_ROWS = 3
+MAX_GAP_HEIGHTS = 0.9
+"""Between two lines of a paragraph."""
+MAX_HEIGHT_RATIO = 1.3
+BULLET = re.compile(r"[•◦▪●‣·*–—-]\s+(?=\S)")
+NUMBER = re.compile(r"(?:\d{1,3}|[a-z])[.)]\s+(?=\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one kind. `level` of titles: 1 to 3. `cells`: the texts of a table.
+
+    `confidence` is how sure the kind is, where a model tells it.
+    """
+
+    kind: Kind
+    rows: tuple[tuple[TextLine, ...], ...]
+    box: Box
+    level: int = 0
+    cells: Cells | None = None
+    confidence: float | None = None
+
+    @property
+    def lines(self) -> list[TextLine]:
+        return [line for row in self.rows for line in row]
+
+
+def blocks_of(page: Page) -> list[Block]:
+    """The page's blocks in reading order."""
+    return blocks_of_rows(printed_rows(page))
+
+
+def blocks_of_rows(rows: Sequence[Row], body: float | None = None) -> list[Block]:
+    """`body` is the height of running text, taken from the rows where it is None."""
+    body = body or body_height(rows)
+    blocks: list[Block] = []
+    pending: list[Row] = []
+    index = 0
+    while index < len(rows):
+        count = table_at(rows, index)
+        if count:
+            blocks += _texts(pending, body)
+            blocks.append(table_block(rows[index : index + count]))
+            pending = []
+        else:
+            pending.append(rows[index])
+        index += count or 1
+    return blocks + _texts(pending, body)
+
+
+def table_block(rows: Sequence[Row], confidence: float | None = None) -> Block:
+    return _block("table", rows, cells=cells_of(rows), confidence=confidence)
+
+
+def body_height(rows: Sequence[Row]) -> float:
+    """The height that half of the page's letters stand in."""
+    heights = sorted((_height(line), len(line.text)) for row in rows for line in row)
+    half, seen = sum(count for _, count in heights) / 2, 0
+    for height, count in heights:
+        seen += count
+        if seen >= half:
+            return height
+    return 0.0
+
+
+def block_text(block: Block) -> str:
+    """Its words as they are read, without any markup."""
+    return "\n".join(" ".join(line.text for line in row) for row in block.rows)
+
+
+def mean_confidence(lines: Sequence[TextLine]) -> float | None:
+    return fmean(line.confidence for line in lines) if lines else None
+
+
+def _height(line: TextLine) -> float:
+    """Across its direction, so that rotation does not count."""
+    (x0, y0), _, _, (x3, y3) = line.polygon
+    return hypot(x3 - x0, y3 - y0)
+
+
+def _texts(rows: Sequence[Row], body: float) -> list[Block]:
+    """Blocks of rows without tables."""
+    if not rows:
+        return []
+    groups = [[rows[0]]]
+    for above, row in pairwise(rows):
+        if _belongs(above, row):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [block for group in groups for block in _parts(group, body)]
+
+
+def _belongs(above: Row, row: Row) -> bool:
+    """Whether a row is the next line of the paragraph of the row above it."""
+    heights = (median(map(_height, above)), median(map(_height, row)))
+    if max(heights) > MAX_HEIGHT_RATIO * min(heights):
+        return False
+    first, second = row_box(above), row_box(row)
+    if second.middle[1] <= first.middle[1]:
+        return False
+    if second.top - first.bottom > MAX_GAP_HEIGHTS * min(heights):
+        return False
+    return min(first.right, second.right) > max(first.left, second.left)
+
+
+def _parts(rows: Sequence[Row], body: float) -> list[Block]:
+    """A title, a list, a paragraph, or a paragraph that a list follows."""
+    level = _title_level(rows, body)
+    if level:
+        return [_block("title", rows, level=level)]
+    start = _list_start(rows)
+    parts = [_block("text", rows[:start])] if start else []
+    return [*parts, _block("list", rows[start:])] if start < len(rows) else parts
+
+
+def _title_level(rows: Sequence[Row], body: float) -> int:
+    if len(rows) > MAX_TITLE_ROWS or not body:
+        return 0
+    height = median(_height(line) for row in rows for line in row)
+    levels = [level for level, times in enumerate(TITLE_HEIGHTS, 1) if height >= times * body]
+    return levels[0] if levels else 0
+
+
+def _list_start(rows: Sequence[Row]) -> int:
+    """The first row of the list that the rows end with; their number where there is none."""
+    marks = [index for index, row in enumerate(rows) if list_mark(row[0].text)]
+    numbered = [index for index in marks if NUMBER.match(rows[index][0].text)]
+    if len(numbered) == 1 and len(marks) == 1:  # a sentence may begin with a number
+        return len(rows)
+    return marks[0] if marks else len(rows)
+
+
+def list_mark(text: str) -> str:
+    """The bullet or number that a line begins with, as markdown writes it; none: empty."""
+    if BULLET.match(text):
+        return "- "
+    number = NUMBER.match(text)
+    return number.group().strip() + " " if number else ""
+
+
+def without_mark(text: str) -> str:
+    return NUMBER.sub("", BULLET.sub("", text, count=1), count=1) if list_mark(text) else text
+
+
+def _block(
+    kind: Kind,
+    rows: Sequence[Row],
+    *,
+    level: int = 0,
+    cells: Cells | None = None,
+    confidence: float | None = None,
+) -> Block:
+    box = around(box_of(line.polygon) for row in rows for line in row)
+    return Block(kind, tuple(map(tuple, rows)), box, level, cells, confidence)
