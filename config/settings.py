@@ -211,7 +211,7 @@ class AppConfig(_Settings):
     @property
     def files_url(self) -> str:
         """Where uploaded files are kept."""
-        return self.files.url or str(self.data_dir / "files")
+        return self.files.url or self.data_root("files")
 
     def load_catalog(self) -> Catalog:
         """The catalogue file with `models` added. Raises CatalogError."""

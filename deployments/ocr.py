@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import ClassVar
 
 from config.catalog import ModelSpec, Task
+from config.settings import AppConfig
+from deployments.document_pages import read_pages
 from deployments.engines import text_recognizer
+from deployments.file_store import FileStore, NoSuchFileError
 from deployments.replica import BatchReplica
 from models.base import TextRecognizer
-from models.errors import ModelError
-from models.types import OcrRequest, OcrResult
+from models.documents.limits import DocumentLimits
+from models.documents.opening import Document, as_file, open_document
+from models.documents.png import png
+from models.errors import InvalidInputError, ModelError
+from models.types import (
+    DocumentPage,
+    DocumentRequest,
+    OcrRequest,
+    OcrResult,
+    Page,
+    PixelArray,
+    StoredFile,
+)
 
 
 class Ocr(BatchReplica[OcrRequest, OcrResult]):
-    """Images in, pages of text lines out."""
+    """Images and documents in, pages of text lines out."""
 
     task: ClassVar[Task] = "ocr"
+
+    def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
+        super().__init__(specs, config)
+        self._files = FileStore.of(config)
+        self._limits = document_limits(config)
+        self._open_documents = asyncio.Semaphore(config.documents.max_open)
 
     def load(self, spec: ModelSpec) -> TextRecognizer:
         return text_recognizer(spec, self._config, self._resources)
@@ -24,3 +47,75 @@ class Ocr(BatchReplica[OcrRequest, OcrResult]):
         self, model_id: str, requests: list[OcrRequest]
     ) -> list[OcrResult | ModelError]:
         return await self.answer(model_id, requests)
+
+    async def read_document(
+        self, model_id: str, request: DocumentRequest
+    ) -> AsyncGenerator[DocumentPage]:
+        """The pages of a document, each as soon as it has been read.
+
+        Its pages share batches with whatever else waits. Raises ModelError. Closing the generator
+        ends rendering at once and drops what has not been recognised yet.
+        """
+        await self._models.get(model_id)  # a load is not the document's time
+
+        async def recognize_page(pixels: PixelArray) -> Page:
+            (result,) = await self.answer(model_id, [OcrRequest((pixels,))])
+            if isinstance(result, ModelError):
+                raise result
+            return result.pages[0]
+
+        in_flight = self._config.documents.pages_in_flight
+        async with self._opened(request) as document:
+            pages = read_pages(document, recognize_page, in_flight=in_flight)
+            async with aclosing(pages):
+                async for page in pages:
+                    yield page
+
+    async def page_images(self, request: DocumentRequest) -> AsyncGenerator[tuple[int, bytes]]:
+        """Number and PNG file of each page; needs no model. Raises ModelError."""
+        async with self._opened(request) as document:
+            for index in document.selected:
+                page = await asyncio.to_thread(document.picture, index)
+                if not isinstance(page.content, Page):
+                    yield index, await asyncio.to_thread(png, page.content)
+
+    @asynccontextmanager
+    async def _opened(self, request: DocumentRequest) -> AsyncGenerator[Document]:
+        """The document; it is closed, which ends its process, before the file is."""
+        async with self._open_documents:
+            stack = ExitStack()
+            opening = asyncio.ensure_future(asyncio.to_thread(self._open, request, stack))
+            try:
+                yield await asyncio.shield(opening)
+            finally:
+                await asyncio.shield(asyncio.ensure_future(_close(opening, stack)))
+
+    def _open(self, request: DocumentRequest, stack: ExitStack) -> Document:
+        source = request.source
+        if isinstance(source, StoredFile):
+            try:
+                file = stack.enter_context(self._files.local_file(source.id))
+            except NoSuchFileError:
+                raise InvalidInputError("The file does not exist.", request.param) from None
+        else:
+            file = stack.enter_context(as_file(source))
+        document = open_document(file, request, self._limits)
+        stack.callback(document.close)
+        return document
+
+
+async def _close(opening: asyncio.Future[Document], stack: ExitStack) -> None:
+    """A thread cannot be interrupted: what it opens is closed once it has been opened."""
+    await asyncio.wait([opening])
+    if not opening.cancelled():
+        opening.exception()  # already raised to the caller, or the caller has gone
+    await asyncio.to_thread(stack.close)
+
+
+def document_limits(config: AppConfig) -> DocumentLimits:
+    return DocumentLimits(
+        max_pages=config.documents.max_pages,
+        max_pixels=config.documents.max_page_pixels,
+        max_image_bytes=config.limits.max_upload_bytes,
+        page_seconds=config.documents.page_s,
+    )

@@ -11,17 +11,21 @@ import io
 import resource
 import struct
 import sys
+import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from PIL import Image
 
-REQUEST = struct.Struct("<8sQ")
-"""Pillow's format name, number of bytes that follow."""
+REQUEST = struct.Struct("<8sIQ")
+"""Pillow's format name, frame, number of bytes that follow."""
 REPLY = struct.Struct("<BQQ")
 """Status, width, height; with DECODED, width * height * 3 bytes of RGB follow."""
 
 DECODED, UNREADABLE, TOO_MANY_PIXELS, OUT_OF_MEMORY = range(4)
+
+MAX_FRAMES = 1000
+"""Of an animation whose first frame is read: more are no picture of a page."""
 
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
@@ -48,28 +52,38 @@ def main() -> None:
 
 def _serve(requests: BinaryIO, replies: BinaryIO, max_pixels: int) -> None:
     while header := requests.read(REQUEST.size):
-        name, length = REQUEST.unpack(header)
+        name, frame, length = REQUEST.unpack(header)
         data = requests.read(length)
-        status, width, height, pixels = _answer(data, name.rstrip(b"\0").decode(), max_pixels)
+        format_name = name.rstrip(b"\0").decode()
+        status, width, height, pixels = _answer(data, format_name, frame, max_pixels)
         replies.write(REPLY.pack(status, width, height))
         replies.write(pixels)
         replies.flush()
 
 
-def _answer(data: bytes, format_name: str, max_pixels: int) -> tuple[int, int, int, bytes]:
+def _answer(
+    data: bytes, format_name: str, frame: int, max_pixels: int
+) -> tuple[int, int, int, bytes]:
     try:
-        return _decode(data, format_name, max_pixels)
+        return _decode(data, format_name, frame, max_pixels)
     except MemoryError:
         return OUT_OF_MEMORY, 0, 0, b""
     except Exception:  # Pillow's decoders raise a zoo of types; the outcome is always the same
         return UNREADABLE, 0, 0, b""
 
 
-def _decode(data: bytes, format_name: str, max_pixels: int) -> tuple[int, int, int, bytes]:
+def _decode(
+    data: bytes, format_name: str, frame: int, max_pixels: int
+) -> tuple[int, int, int, bytes]:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # the check below is stricter and does not merely warn
+    if format_name == "PNG":
+        _check_png(data)
     with Image.open(io.BytesIO(data), formats=(format_name,)) as image:
+        if format_name == "GIF" and getattr(image, "n_frames", 1) > MAX_FRAMES:
+            return UNREADABLE, 0, 0, b""
+        image.seek(frame)
         width, height = image.size
         if width * height > max_pixels:
             return TOO_MANY_PIXELS, width, height, b""
@@ -77,6 +91,23 @@ def _decode(data: bytes, format_name: str, max_pixels: int) -> tuple[int, int, i
             return UNREADABLE, width, height, b""
         upright = _to_rgb(_upright(image))
     return DECODED, upright.width, upright.height, upright.tobytes()
+
+
+def _check_png(data: bytes) -> None:
+    """Raises ValueError when a critical chunk's checksum is wrong, or struct.error at a cut.
+
+    Pillow does not check those of pixels, and a page with a damaged part would be read without it.
+    """
+    position = 8
+    kind = b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        (checksum,) = struct.unpack_from(">I", data, end)
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+            raise ValueError
+        position = end + 4
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -8,28 +8,18 @@ child. Messages name sizes and limits, never a decoder's own words.
 from __future__ import annotations
 
 import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from models import image_child
-from models.errors import (
-    EngineDeadError,
-    InvalidInputError,
-    ModelError,
-    ModelLoadError,
-    UnsupportedInputError,
-)
-
-PixelArray = npt.NDArray[np.uint8]
+from models.child_process import ChildProcess
+from models.errors import EngineDeadError, InvalidInputError, ModelError, UnsupportedInputError
+from models.file_formats import sniff
+from models.types import PixelArray
 
 PARAM = "images"
 CHILD = Path(image_child.__file__)
@@ -37,21 +27,6 @@ BASE_ADDRESS_SPACE = 384 * 2**20
 """What the interpreter and Pillow's libraries map, with room to spare."""
 BYTES_PER_PIXEL = 20
 """Pixels as read, turned, with alpha, on white, and as RGB: the copies alive at once."""
-
-
-def sniff(data: bytes) -> str | None:
-    """Pillow's name of the image format that these bytes start like, if it is an allowed one."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return "TIFF"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    return "BMP" if data.startswith(b"BM") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +57,19 @@ class ImageDecoder:
         for _ in range(workers):
             self._places.put(None)
 
-    def decode(self, data: bytes) -> PixelArray:
-        """uint8 RGB [height, width, 3] of the first frame, upright, on white.
+    def pixels(self, image: bytes | PixelArray) -> PixelArray:
+        """A page of a request as pixels: decoded, unless it has been rendered already."""
+        return self.decode(image) if isinstance(image, bytes) else image
+
+    def decode(self, data: bytes, frame: int = 0) -> PixelArray:
+        """uint8 RGB [height, width, 3] of one frame (others than 0: of TIFF), upright, on white.
 
         Raises InvalidInputError when the image is empty or above a limit, UnsupportedInputError
         when it is not an image of a known format, or damaged.
         """
         format_name = self._checked_format(data)
         with self._child() as child:
-            return child.decode(data, format_name, self.limits)
+            return child.decode(data, format_name, frame, self.limits)
 
     def close(self) -> None:
         """End the child processes; waits for decodes in progress."""
@@ -130,88 +109,33 @@ class ImageDecoder:
             self._places.put(_living(child))
 
 
-class _Child:
+class _Child(ChildProcess):
     """One decoding process, used by one thread at a time."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        self._killed = False
-        # -I: neither the working directory nor the environment decides what the child imports.
-        command = [sys.executable, "-I", str(CHILD)]
-        command += [str(limits.max_pixels), str(limits.address_space)]
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own script, no shell
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            raise ModelLoadError("The image decoder could not be started.") from error
+        super().__init__(CHILD, [limits.max_pixels, limits.address_space])
 
-    @property
-    def alive(self) -> bool:
-        return not self._killed and self._process.poll() is None
-
-    def decode(self, data: bytes, format_name: str, limits: ImageLimits) -> PixelArray:
-        with self._killed_after(limits.seconds):
+    def decode(self, data: bytes, format_name: str, frame: int, limits: ImageLimits) -> PixelArray:
+        with self.killed_after(limits.seconds):
             try:
-                status, width, height = self._exchange(data, format_name)
+                self.send(image_child.REQUEST.pack(format_name.encode(), frame, len(data)), data)
+                header = self.receive(image_child.REPLY.size)
+                status, width, height = map(int, image_child.REPLY.unpack(header))
                 if status == image_child.DECODED:
                     return self._pixels(width, height, limits)
             except (EOFError, BrokenPipeError):
-                self._kill()
+                self.kill()
                 raise UnsupportedInputError(
                     "The image takes too much time or memory to decode.", PARAM
                 ) from None
         raise _refusal(status, width, height, limits)
 
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _exchange(self, data: bytes, format_name: str) -> tuple[int, int, int]:
-        stdin, stdout = self._pipes()
-        stdin.write(image_child.REQUEST.pack(format_name.encode(), len(data)))
-        stdin.write(data)
-        stdin.flush()
-        header = stdout.read(image_child.REPLY.size)
-        if len(header) < image_child.REPLY.size:
-            raise EOFError
-        status, width, height = image_child.REPLY.unpack(header)
-        return int(status), int(width), int(height)
-
     def _pixels(self, width: int, height: int, limits: ImageLimits) -> PixelArray:
         if not 0 < width * height <= limits.max_pixels:
             raise EOFError  # not what our script writes: the child is no longer ours
         pixels = np.empty((height, width, 3), dtype=np.uint8)
-        rest = memoryview(pixels.data).cast("B")
-        while rest:
-            count = self._pipes()[1].readinto(rest)  # type: ignore[attr-defined]  # typeshed: IO
-            if not count:
-                raise EOFError
-            rest = rest[count:]
+        self.receive_into(memoryview(pixels.data).cast("B"))
         return pixels
-
-    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise EOFError
-        return stdin, stdout
-
-    def _kill(self) -> None:
-        self._killed = True
-        self._process.kill()
-
-    @contextmanager
-    def _killed_after(self, seconds: float) -> Iterator[None]:
-        timer = threading.Timer(seconds, self._kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
 
 
 def _living(child: _Child | None) -> _Child | None:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from models.batching import BatchLimits, DynamicBatcher
 from models.errors import ModelError
-from models.types import OcrRequest, OcrResult, Page
+from models.types import OcrRequest, OcrResult, Page, PixelArray
 
-ReadPages = Callable[[list[bytes]], Sequence[Page | ModelError]]
+
+
+@dataclass(frozen=True, slots=True)
+class PageImage:
+    """One page and the languages that its request names."""
+
+    image: bytes | PixelArray
+    languages: tuple[str, ...] = ()
+
+
+ReadPages = Callable[[list[PageImage]], Sequence[Page | ModelError]]
 OcrAnswer = Future[list[OcrResult | ModelError]]
 
 
 class PageBatches:
     """Turns requests of several images into single pages that share batches, and back.
 
-    `read` gets at most `batch_pages` encoded images of any requests and returns a page or an error
+    `read` gets at most `batch_pages` pages of any requests and returns a page or an error
     for each; it runs on one thread.
     """
 
@@ -24,13 +35,19 @@ class PageBatches:
         limits = BatchLimits(
             batch_cost=batch_pages, batch_items=batch_pages, queued_cost=max_queued
         )
-        self._batcher: DynamicBatcher[bytes, Page] = DynamicBatcher(
+        self._batcher: DynamicBatcher[PageImage, Page] = DynamicBatcher(
             read, cost=lambda _: 1, limits=limits, name="ocr"
         )
 
     def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
         """See `BatchModel.submit`. The first image that fails decides its request's error."""
-        pages = self._batcher.submit([image for request in requests for image in request.images])
+        pages = self._batcher.submit(
+            [
+                PageImage(image, request.languages)
+                for request in requests
+                for image in request.images
+            ]
+        )
         counts = [len(request.images) for request in requests]
         answer: OcrAnswer = Future()
         answer.add_done_callback(lambda done: pages.cancel() if done.cancelled() else None)

@@ -490,11 +490,47 @@ class LabelScores:
 Point = tuple[float, float]
 
 
+PixelArray = npt.NDArray[np.uint8]
+"""RGB, [height, width, 3]."""
+
+
 @dataclass(frozen=True, slots=True)
 class OcrRequest:
-    """Encoded images (PNG, JPEG, WebP, TIFF, BMP, GIF bytes), one page each."""
+    """One page each: encoded images (PNG, JPEG, WebP, TIFF, BMP, GIF bytes), or pixels.
 
-    images: tuple[bytes, ...]
+    `languages` as the client names them ("de", "deu", "zh-Hant"); empty: the engine's default.
+    """
+
+    images: tuple[bytes | PixelArray, ...]
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """The id of a file that clients have uploaded; every replica can read it."""
+
+    id: str
+
+
+PageRanges = tuple[tuple[int, int], ...]
+"""Pages by number from 0: (first, last), both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRequest:
+    """A PDF file or an image, of which some pages are to be read.
+
+    `pages` None: all. `dpi` is the resolution that PDF pages are rendered with. `force_ocr`: the
+    text that a PDF file brings along is ignored. `param` is the wire name that errors of the file
+    itself carry.
+    """
+
+    source: bytes | StoredFile
+    dpi: int
+    pages: PageRanges | None = None
+    force_ocr: bool = False
+    password: str | None = field(default=None, repr=False)
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -538,6 +574,20 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class OcrResult:
     pages: tuple[Page, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """A page that has been read: `index` counts from 0 in its document.
+
+    `dpi` is what it was rendered with, None for images. `text_layer`: the lines are the document's
+    own text, not recognised.
+    """
+
+    index: int
+    page: Page
+    dpi: int | None = None
+    text_layer: bool = False
 
 
 # --- anomaly detection ----------------------------------------------------------------------

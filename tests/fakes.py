@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from config.catalog import BuiltinSource, Catalog, ModelSpec, Task
 from config.settings import AppConfig
+from deployments.file_store import FileStore
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import Clients, make_clients
 from deployments.ingress.server import DeploymentState, Server
@@ -102,7 +103,8 @@ def make_server(
     config = config or AppConfig()
     replicas = replicas or {}
     of = {task: replicas.get(task, FakeReplicas()) for task in Clients.__slots__}
-    return Server(config, CATALOG, make_clients(config, of), cluster or FakeCluster())
+    files = FileStore.of(config)
+    return Server(config, CATALOG, make_clients(config, of), cluster or FakeCluster(), files)
 
 
 def make_client(replicas: dict[str, FakeReplicas] | None = None, **options: Any) -> TestClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -22,6 +23,7 @@ from deployments.ingress.routes import (
     completions,
     decisions,
     embeddings,
+    files,
     health,
     models,
     moderations,
@@ -48,6 +50,7 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *moderations.ENDPOINTS,
     *decisions.ENDPOINTS,
     *ocr.ENDPOINTS,
+    *files.ENDPOINTS,
     *anomaly.ENDPOINTS,
     *models.ENDPOINTS,
     *health.ENDPOINTS,
@@ -88,8 +91,10 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
     max_bytes = limits.max_upload_bytes if endpoint.uploads else limits.max_body_bytes
 
     async def handle(request: Request) -> Response:
-        body = None
-        if endpoint.body is not None:
+        body: Any = None
+        if endpoint.reader is not None:
+            body = await endpoint.reader(server, request)
+        elif endpoint.body is not None:
             body = await read_json(request, endpoint.body, max_bytes)
         reply = await endpoint.handler(server, request, body)
         if isinstance(reply, BaseModel):

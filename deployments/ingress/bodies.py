@@ -1,36 +1,77 @@
-"""Reading a request's body: media type, size, JSON, schema; each refusal names what is wrong."""
+"""Reading a request's body: media type, size, JSON or form, schema; a refusal names its cause."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from deployments.ingress.errors import RequestRefused
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
+MAX_FIELDS = 64
+FORM = "multipart/form-data"
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def media_type(request: Request) -> str:
+    """Of the body, without its parameters; empty when the client does not say."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json(request: Request, schema: type[BodyT], max_bytes: int) -> BodyT:
     """The body as `schema`. Raises RequestRefused (413, 415) or pydantic's ValidationError."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type(request) != "application/json":
         raise RequestRefused(415, "The body must be sent as application/json.")
+    return schema.model_validate_json(await read_bytes(request, max_bytes))
+
+
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """The whole body, whatever it is. Raises RequestRefused (413, 415)."""
+    body = bytearray()
+    async for chunk in _chunks(request, max_bytes):
+        body += chunk
+    return bytes(body)
+
+
+@asynccontextmanager
+async def read_form(request: Request, max_bytes: int, max_files: int) -> AsyncIterator[FormData]:
+    """A multipart form, whose files go to disk while they arrive and are deleted afterwards.
+
+    Raises RequestRefused: 413 beyond a limit of bytes, 400 for what is no form, or has too many
+    parts.
+    """
+    if media_type(request) != FORM:
+        raise RequestRefused(415, f"The body must be sent as {FORM}.")
+    chunks = _chunks(request, max_bytes)
+    parser = MultiPartParser(request.headers, chunks, max_files=max_files, max_fields=MAX_FIELDS)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise RequestRefused(400, UNSAFE.sub("", error.message)[:200]) from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body, counted while it arrives, so that chunked bodies are bounded too."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(415, "Compressed bodies are not accepted.")
-    return schema.model_validate_json(await _read(request, max_bytes))
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """The whole body, counted while it arrives, so that chunked bodies are bounded too."""
     refusal = RequestRefused(413, f"The body is larger than the limit of {max_bytes} bytes.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > max_bytes:
         raise refusal
-    body = bytearray()
+    count = 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
+        count += len(chunk)
+        if count > max_bytes:
             raise refusal
-    return bytes(body)
+        yield chunk

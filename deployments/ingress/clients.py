@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from config.settings import AppConfig, CoalescingSettings
 from deployments.ingress.coalescer import Coalescer
@@ -25,6 +25,8 @@ from models.types import (
     ClassifierInfo,
     ClassifierRequest,
     DetectorInfo,
+    DocumentPage,
+    DocumentRequest,
     EmbeddingRequest,
     EmbeddingResult,
     EncoderInfo,
@@ -257,8 +259,50 @@ class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
             await self._replicas.call_once("delete_detector", model_id, name)
 
 
+class OcrClient(BatchClient[OcrRequest, OcrResult]):
+    """Images are coalesced; a document has a stream of its own."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        *,
+        settings: CoalescingSettings,
+        deadline_s: float,
+        document_deadline_s: float,
+    ) -> None:
+        super().__init__(
+            replicas, "recognize", size=ocr_size, settings=settings, deadline_s=deadline_s
+        )
+        self._document_deadline_s = document_deadline_s
+
+    def read_document(
+        self, model_id: str, request: DocumentRequest
+    ) -> AsyncGenerator[DocumentPage]:
+        """The pages as they are read; closing the generator ends the reading. Raises ModelError."""
+        return self._stream("read_document", model_id, request)
+
+    def page_images(self, request: DocumentRequest) -> AsyncGenerator[tuple[int, bytes]]:
+        """Number and PNG file of each page. Raises ModelError."""
+        return self._stream("page_images", request)
+
+    async def _stream(self, method: str, *args: Any) -> AsyncGenerator[Any]:
+        begun = False
+        end = asyncio.get_running_loop().time() + self._document_deadline_s
+        items = self._replicas.stream(method, *args, begun=lambda: begun)
+        async with aclosing(items):
+            while True:
+                try:
+                    async with asyncio.timeout_at(end):
+                        item = await anext(items, None)
+                except TimeoutError:
+                    raise _deadline_exceeded(self._document_deadline_s) from None
+                if item is None:
+                    return
+                begun = True
+                yield item
+
+
 RerankClient = BatchClient[RerankRequest, RerankResult]
-OcrClient = BatchClient[OcrRequest, OcrResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +339,7 @@ def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients
         classification=ClassificationClient(
             replicas["classification"], fit_deadline_s=config.deadlines.fit_s, **shared
         ),
-        ocr=BatchClient(replicas["ocr"], "recognize", size=ocr_size, **shared),
+        ocr=OcrClient(replicas["ocr"], document_deadline_s=config.deadlines.document_s, **shared),
         anomaly=AnomalyClient(replicas["anomaly"], fit_deadline_s=config.deadlines.fit_s, **shared),
     )
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from config.catalog import Catalog
 from config.settings import AppConfig
+from deployments.file_store import FileStore
 from deployments.handles import TaskHandle
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
@@ -25,7 +26,8 @@ class Ingress:
         self, config: AppConfig, catalog: Catalog, tasks: dict[str, DeploymentHandle[Any]]
     ) -> None:
         replicas = {task: TaskHandle(task, handle) for task, handle in tasks.items()}
-        self._server = Server(config, catalog, make_clients(config, replicas), ServeCluster())
+        clients = make_clients(config, replicas)
+        self._server = Server(config, catalog, clients, ServeCluster(), FileStore.of(config))
 
     def asgi_app(self) -> ASGIApp:
         return make_app(self._server)

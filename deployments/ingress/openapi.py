@@ -15,6 +15,9 @@ from deployments.ingress.server import Endpoint
 
 REFERENCE = "#/components/schemas/{model}"
 PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+FIELDS = {"application/json", "multipart/form-data"}
+"""Media types of bodies that have fields; others are the file itself."""
+BINARY = {"type": "string", "format": "binary"}
 Definitions = Mapping[tuple[Any, JsonSchemaMode], dict[str, Any]]
 
 
@@ -59,7 +62,11 @@ def _operation(endpoint: Endpoint, references: Definitions) -> dict[str, Any]:
             for name in names
         ]
     if endpoint.body is not None:
-        content = {"application/json": {"schema": references[endpoint.body, "validation"]}}
+        schema = references[endpoint.body, "validation"]
+        content = {
+            media_type: {"schema": schema if media_type in FIELDS else BINARY}
+            for media_type in endpoint.media_types
+        }
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from config.catalog import Catalog, ModelSpec, Task
 from config.settings import AppConfig
+from deployments.file_store import FileStore
 from deployments.ingress.clients import Clients
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 
@@ -40,6 +41,7 @@ class Server:
     catalog: Catalog
     clients: Clients
     cluster: Cluster
+    files: FileStore
 
     def model(self, name: str | None, task: Task) -> ModelSpec:
         """The model of that id or alias, or the task's first model when none is named.
@@ -89,6 +91,7 @@ def check_texts(server: Server, param: str, texts: Sequence[str | Sequence[int]]
 
 
 Handler = Callable[[Server, Request, Any], Awaitable[Response | BaseModel]]
+Reader = Callable[[Server, Request], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ class Endpoint:
     tag: str
     body: type[BaseModel] | None = None
     response: type[BaseModel] | None = None
+    media_types: tuple[str, ...] = ("application/json",)
+    """What the body may be sent as; others than JSON need a `reader`."""
+    reader: Reader | None = None
+    """Reads the body instead of `read_json`, limits included."""
     uploads: bool = False
     """The body carries images: the larger size limit holds."""
     streams: bool = False

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.errors import ModelError
-from models.images import ImageDecoder, ImageLimits, PixelArray
-from models.page_batches import OcrAnswer, PageBatches
-from models.types import OcrRequest, Page, TextLine
+from models.images import ImageDecoder, ImageLimits
+from models.page_batches import OcrAnswer, PageBatches, PageImage
+from models.types import OcrRequest, Page, PixelArray, TextLine
 
 PAPER = 200
 
@@ -39,12 +39,12 @@ class ToyTextRecognizer:
         self._batches.close()
         self._decoder.close()
 
-    def _read(self, images: list[bytes]) -> list[Page | ModelError]:
-        return [self._page(image) for image in images]
+    def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
+        return [self._page(page.image) for page in pages]
 
-    def _page(self, image: bytes) -> Page | ModelError:
+    def _page(self, image: bytes | PixelArray) -> Page | ModelError:
         try:
-            pixels = self._decoder.decode(image)
+            pixels = self._decoder.pixels(image)
         except ModelError as error:
             return error
         height, width = pixels.shape[:2]

@@ -14,7 +14,7 @@ from tests.rendered_pages import encoded
 
 def replies(*requests: tuple[str, bytes], max_pixels: int = 100) -> list[tuple[int, int, int]]:
     """Status, width and height of each reply; pixels are checked for their number."""
-    sent = b"".join(REQUEST.pack(name.encode(), len(data)) + data for name, data in requests)
+    sent = b"".join(REQUEST.pack(name.encode(), 0, len(data)) + data for name, data in requests)
     received = io.BytesIO()
     image_child._serve(io.BytesIO(sent), received, max_pixels)
     received.seek(0)

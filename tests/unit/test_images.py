@@ -18,7 +18,8 @@ from PIL import Image
 
 from models import images
 from models.errors import EngineDeadError, InvalidInputError, UnsupportedInputError
-from models.images import ImageDecoder, ImageLimits, sniff
+from models.file_formats import sniff
+from models.images import ImageDecoder, ImageLimits
 from tests.rendered_pages import encoded
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
@@ -145,7 +146,7 @@ def test_the_child_maps_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) 
 
 SABOTAGED_CHILD = """
 import os, resource, signal, sys, time
-sys.stdin.buffer.read(16)
+sys.stdin.buffer.read(20)
 {fault}
 """
 FAULTS = {

@@ -142,6 +142,7 @@ def test_bad_documents(documents: Any) -> None:
     assert response.json()["error"]["param"].startswith("documents")
 
 
+IMAGE = b"\x89PNG\r\n\x1a\n as far as the ingress looks"
 LINE = TextLine("Héllo", 0.9, ((1, 2), (11, 2), (11, 8), (1, 8)))
 
 
@@ -154,7 +155,7 @@ async def recognize(model_id: str, requests: list[Any]) -> list[Any]:
 
 def test_ocr_in_mistrals_shape() -> None:
     replicas = FakeReplicas({"recognize": recognize})
-    uri = "data:image/png;base64," + base64.b64encode(b"image bytes").decode()
+    uri = "data:image/png;base64," + base64.b64encode(IMAGE).decode()
     for image_url in (uri, {"url": uri}):
         document = {"type": "image_url", "image_url": image_url}
         reply = make_client({"ocr": replicas}).post("/v1/ocr", json={"document": document}).json()
@@ -162,13 +163,14 @@ def test_ocr_in_mistrals_shape() -> None:
         assert page["markdown"] == "Héllo\nHéllo"
         assert page["dimensions"] == {"dpi": 72, "height": 50, "width": 100}
         assert page["lines"][0]["polygon"] == [[1, 2], [11, 2], [11, 8], [1, 8]]
-        assert reply["usage_info"] == {"pages_processed": 1, "doc_size_bytes": 11}
-    assert replicas.calls[0][1][1][0].images == (b"image bytes",)
+        assert reply["usage_info"] == {"pages_processed": 1, "doc_size_bytes": len(IMAGE)}
+    assert replicas.calls[0][1][1][0].images == (IMAGE,)
 
 
 def test_ocr_in_the_predecessors_shape() -> None:
     client = make_client({"ocr": FakeReplicas({"recognize": recognize})})
-    images = [base64.b64encode(b"1").decode(), "data:image/png;base64,Mg=="]
+    encoded = base64.b64encode(IMAGE).decode()
+    images = [encoded, f"data:image/png;base64,{encoded}"]
     body = {"model": "ocr-model", "images": images, "languages": ["en"], "return_boxes": True}
     reply = client.post("/v1/ocr", json=body).json()
     assert [item["index"] for item in reply["data"]] == [0, 1]

@@ -1,0 +1,1 @@
+"""Documents of pages: PDF files and images of one or several frames."""

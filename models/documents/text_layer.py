@@ -1,0 +1,69 @@
+"""A page's own text: whether to trust it, and its lines as those of a recogniser."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from models.reading_order import Polygon, reading_lines
+from models.types import Page, TextLine, Word
+
+MAX_MEANINGLESS_SHARE = 0.1
+MEANINGLESS = {"Cc", "Cn", "Co", "Cs"}
+"""Unicode's categories of control, unassigned, private and surrogate characters."""
+SCAN_SHARE = 0.5
+SCAN_CHARACTERS = 100
+"""A page that pictures cover for the most part is a scan; a stamp or a number on it, of fewer
+characters, is not its text."""
+MAX_LINES = 3000
+
+OwnWord = tuple[str, float, float, float, float]
+"""Text; left, top, right and bottom in pixels of the rendered page."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLayer:
+    """What a file says of one page. `unmapped`: characters of fonts that do not say what they mean;
+    `pictures`: the share of the page that they cover."""
+
+    width: int
+    height: int
+    lines: Sequence[Sequence[OwnWord]]
+    unmapped: int
+    pictures: float
+
+    @property
+    def usable(self) -> bool:
+        letters = "".join(word[0] for line in self.lines for word in line)
+        if not letters or len(self.lines) > MAX_LINES:
+            return False
+        if self.pictures >= SCAN_SHARE and len(letters) < SCAN_CHARACTERS:
+            return False
+        strange = sum(map(_is_meaningless, letters))
+        return max(strange, self.unmapped) <= MAX_MEANINGLESS_SHARE * len(letters)
+
+    def page(self) -> Page:
+        """The lines in reading order, of confidence 1."""
+        lines = [_text_line(words) for words in self.lines if words]
+        ordered = [
+            replace(lines[index], continues=position > 0)
+            for printed in reading_lines([line.polygon for line in lines])
+            for position, index in enumerate(printed)
+        ]
+        return Page(self.width, self.height, tuple(ordered))
+
+
+def _is_meaningless(character: str) -> bool:
+    return character == "\ufffd" or unicodedata.category(character) in MEANINGLESS
+
+
+def _text_line(own: Sequence[OwnWord]) -> TextLine:
+    words = tuple(Word(text, 1.0, _corners(*box)) for text, *box in own)
+    _, lefts, tops, rights, bottoms = zip(*own, strict=True)
+    outline = _corners(min(lefts), min(tops), max(rights), max(bottoms))
+    return TextLine(" ".join(word.text for word in words), 1.0, outline, words=words)
+
+
+def _corners(left: float, top: float, right: float, bottom: float) -> Polygon:
+    return (left, top), (right, top), (right, bottom), (left, bottom)
