@@ -75,6 +75,21 @@ class OcrSettings(CpuTaskSettings):
     """Seconds to fetch one, redirects included."""
 
 
+class AnomalySettings(CpuTaskSettings):
+    """Detectors are fitted in processes beside the replica and kept as files."""
+
+    max_fits: Annotated[int, Field(ge=1, le=64)] = 2
+    """Fits that one replica runs at a time."""
+    fit_memory_bytes: Annotated[int, Field(ge=256 << 20, le=1 << 44)] = 4 << 30
+    """Memory that one fit, or the reading of one file, may take."""
+    keep_versions: Annotated[int, Field(ge=1, le=100)] = 5
+    """Versions of a detector that stay; a fit removes the oldest beyond them."""
+    cache_bytes: Annotated[int, Field(ge=0, le=1 << 44)] = 256 << 20
+    """Files of detectors that a replica keeps loaded; the least recently used leaves first."""
+    cache_ttl_s: Seconds = 600
+    """A loaded detector that nobody asks for leaves the memory."""
+
+
 class IngressSettings(_Settings):
     """The deployment that speaks HTTP."""
 
@@ -103,6 +118,8 @@ class LimitSettings(_Settings):
     max_stop_sequences: Count = 4
     max_images: Count = 16
     max_rows: Count = 200_000
+    max_table_bytes: Bytes = 128 << 20
+    """Body limit of CSV, Arrow and Parquet files."""
     max_columns: Count = 4096
 
 
@@ -198,7 +215,7 @@ class AppConfig(_Settings):
     rerank: TaskSettings = TaskSettings()
     classification: TaskSettings = TaskSettings()
     ocr: OcrSettings = OcrSettings()
-    anomaly: CpuTaskSettings = CpuTaskSettings()
+    anomaly: AnomalySettings = AnomalySettings()
 
     def task(self, task: Task) -> TaskSettings:
         settings: TaskSettings = getattr(self, task)

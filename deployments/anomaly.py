@@ -3,27 +3,109 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from config.catalog import ModelSpec, Task
+from config.settings import AppConfig
 from deployments.engines import detectors
 from deployments.replica import ModelReplica
-from models.base import DetectorLibrary
 from models.errors import ModelError
-from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, FitRequest
+from models.types import (
+    AnomalyScoreRequest,
+    AnomalyScores,
+    BackendInfo,
+    DetectorInfo,
+    FitJob,
+    FitProgress,
+    FitRequest,
+)
+
+if TYPE_CHECKING:
+    from models.anomaly.service import AnomalyService
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PROGRESS_S = 1.0
+"""Between two reports of a running fit."""
+FIT_THREADS = 64
+"""They only wait for processes; the fits themselves are bounded by a setting."""
+ENDED = ("succeeded", "failed", "cancelled")
 
 
-class Anomaly(ModelReplica[DetectorLibrary]):
-    """Fits and scores in threads, so that neither keeps the replica from answering."""
+class Anomaly(ModelReplica["AnomalyService"]):
+    """Scores in threads and fits in processes, so that neither keeps the replica from answering."""
 
     task: ClassVar[Task] = "anomaly"
 
-    def load(self, spec: ModelSpec) -> DetectorLibrary:
+    def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
+        super().__init__(specs, config)
+        self._fit_threads = ThreadPoolExecutor(FIT_THREADS, thread_name_prefix="fit")
+
+    def load(self, spec: ModelSpec) -> AnomalyService:
         return detectors(spec, self._config, self._resources)
 
     async def fit(self, model_id: str, request: FitRequest) -> DetectorInfo:
+        """Cancelling the call ends the fit."""
         library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.fit, request)
+        cancelled = threading.Event()
+        try:
+            return await self._fitting(library.fit, request, cancelled)
+        finally:
+            cancelled.set()
+
+    async def fit_progress(self, model_id: str, request: FitRequest) -> AsyncGenerator[FitProgress]:
+        """What the fit is at, and at last the detector. Closing the generator ends the fit."""
+        library = await self._models.get(model_id)
+        cancelled, clock = threading.Event(), asyncio.get_running_loop().time
+        start = clock()
+        fit = self._fitting(library.fit, request, cancelled)
+        try:
+            yield FitProgress("started", 0.0)
+            while not fit.done():
+                await asyncio.wait([fit], timeout=PROGRESS_S)
+                if not fit.done():
+                    yield FitProgress("fitting", clock() - start)
+            yield FitProgress("stored", clock() - start, await fit)
+        finally:
+            cancelled.set()
+
+    async def run_fit_job(self, model_id: str, request: FitRequest) -> AsyncGenerator[FitJob]:
+        """Start a fit in the background and say how it goes until it ends.
+
+        Closing the generator does not end the fit; while it is open, the replica is not idle.
+        """
+        library = await self._models.get(model_id)
+        job = await asyncio.to_thread(library.jobs.start, request)
+        yield job
+        while job.status not in ENDED:
+            await asyncio.sleep(PROGRESS_S)
+            job = await asyncio.to_thread(library.jobs.get, job.id)
+            yield job
+
+    def _fitting(
+        self, fit: Callable[P, T], *args: P.args, **options: P.kwargs
+    ) -> asyncio.Future[T]:
+        """In a thread that keeps none of the others waiting."""
+        del options
+        return asyncio.get_running_loop().run_in_executor(self._fit_threads, fit, *args)
+
+    async def fit_job(self, model_id: str, job_id: str) -> FitJob:
+        """Raises ModelNotFoundError."""
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.jobs.get, job_id)
+
+    async def fit_jobs(self, model_id: str) -> list[FitJob]:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.jobs.list)
+
+    async def cancel_fit(self, model_id: str, job_id: str) -> FitJob:
+        """Raises ModelNotFoundError."""
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.jobs.cancel, job_id)
 
     async def score(
         self, model_id: str, requests: list[AnomalyScoreRequest]
@@ -32,16 +114,39 @@ class Anomaly(ModelReplica[DetectorLibrary]):
         library = await self._models.get(model_id)
         return await asyncio.to_thread(library.score, requests)
 
+    async def backends(self, model_id: str) -> list[BackendInfo]:
+        library = await self._models.get(model_id)
+        return library.backends()
+
     async def list_detectors(self, model_id: str) -> list[DetectorInfo]:
         library = await self._models.get(model_id)
         return await asyncio.to_thread(library.list)
 
+    async def aliases(self, model_id: str) -> dict[str, str]:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.aliases)
+
     async def get_detector(self, model_id: str, name: str) -> DetectorInfo:
-        """Raises ModelNotFoundError."""
+        """Raises ModelNotFoundError, as do the next ones."""
         library = await self._models.get(model_id)
         return await asyncio.to_thread(library.get, name)
 
+    async def load_detector(self, model_id: str, name: str) -> DetectorInfo:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.load, name)
+
+    async def detector_versions(self, model_id: str, name: str) -> list[DetectorInfo]:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.versions, name)
+
+    async def set_alias(self, model_id: str, alias: str, target: str) -> None:
+        library = await self._models.get(model_id)
+        await asyncio.to_thread(library.set_alias, alias, target)
+
+    async def rename_detector(self, model_id: str, old: str, new: str) -> DetectorInfo:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.rename, old, new)
+
     async def delete_detector(self, model_id: str, name: str) -> None:
-        """Raises ModelNotFoundError."""
         library = await self._models.get(model_id)
         await asyncio.to_thread(library.delete, name)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from config.catalog import ModelSpec
 from config.settings import AppConfig, TaskSettings
 from models.base import (
     Classifier,
     ClassifierLibrary,
-    DetectorLibrary,
     Encoder,
     EntityRecognizer,
     Generator,
@@ -28,6 +27,9 @@ from models.base import (
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch
+
+if TYPE_CHECKING:
+    from models.anomaly.service import AnomalyService
 
 M = TypeVar("M", bound=Model)
 ClassificationModel = Classifier | EntityRecognizer | ClassifierLibrary
@@ -191,13 +193,24 @@ def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) ->
         from models.toy.ocr import ToyTextRecognizer
 
         return build(spec, ToyTextRecognizer)
-    from models.ocr import RapidOcrRecognizer
+    from models.ocr.rapid import RapidOcrRecognizer
 
     return build(spec, RapidOcrRecognizer, n_threads=resources.n_threads)
 
 
-def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> DetectorLibrary:
-    from models.anomaly.detectors import Detectors
+def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> AnomalyService:
+    from models.anomaly.service import AnomalyService
 
-    root = config.data_root("detectors")
-    return build(spec, Detectors, root=root, n_threads=resources.n_threads)
+    settings = config.anomaly
+    return build(
+        spec,
+        AnomalyService,
+        root=config.data_root("detectors"),
+        n_threads=resources.n_threads,
+        fit_memory_bytes=settings.fit_memory_bytes,
+        fit_s=config.deadlines.fit_s,
+        max_fits=settings.max_fits,
+        keep_versions=settings.keep_versions,
+        max_cached_bytes=settings.cache_bytes,
+        cache_ttl_s=settings.cache_ttl_s,
+    )

@@ -10,6 +10,8 @@
     │  └─ LoadTimeoutError         still loading when the wait ended: try again later
     ├─ OverloadedError             a bounded queue is full: try again later
     ├─ DeadlineExceededError       our own deadline passed
+    ├─ FitCancelledError           a fit was ended by its client
+    ├─ FitCrashedError             the process that fitted has died of the data
     ├─ StorageError                an artefact could not be written or read
     ├─ EngineDeadError             the engine cannot go on; its replica must restart
     └─ ReplicaLostError            the process that served the request died
@@ -98,6 +100,14 @@ class OverloadedError(ModelError):
 
 class DeadlineExceededError(ModelError):
     """The server's own deadline passed before the work was done."""
+
+
+class FitCancelledError(ModelError):
+    """A client ended the fit; what was fitted before under the name is as it was."""
+
+
+class FitCrashedError(ModelError):
+    """The process that fitted these rows has died; it would again."""
 
 
 class StorageError(ModelError):

@@ -29,9 +29,9 @@ class FitTurns:
         self._free = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Raises OverloadedError."""
-        if not self._free.acquire(blocking=False):
+    def turn(self, wait: bool = False) -> Iterator[None]:
+        """Raises OverloadedError when all turns are taken, unless it is to wait for one."""
+        if not self._free.acquire(blocking=wait):
             raise OverloadedError("Other models are being fitted.", retry_after=5.0)
         try:
             yield

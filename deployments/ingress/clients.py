@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from config.settings import AppConfig, CoalescingSettings
-from deployments.ingress.coalescer import Coalescer
+from deployments.ingress.anomaly_client import AnomalyClient
+from deployments.ingress.client_base import BatchClient, TaskClient, deadline_exceeded, within
 from deployments.ingress.generation_session import GenerationSession
 from deployments.ingress.replicas import Replicas
-from models.errors import DeadlineExceededError
 from models.types import (
-    AnomalyScoreRequest,
-    AnomalyScores,
     ChatPrompt,
     ChoiceDelta,
     ClassificationRequest,
@@ -24,7 +21,6 @@ from models.types import (
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
-    DetectorInfo,
     DocumentPage,
     DocumentRequest,
     EmbeddingRequest,
@@ -32,80 +28,16 @@ from models.types import (
     EncoderInfo,
     EntityRequest,
     EntityResult,
-    FitRequest,
     GenerationRequest,
     LabelScores,
     OcrRequest,
     OcrResult,
-    ReplicaStatus,
     RerankRequest,
     RerankResult,
     TextToken,
     TokenizeRequest,
     Tokens,
 )
-
-RequestT = TypeVar("RequestT")
-ResultT = TypeVar("ResultT")
-
-
-class TaskClient:
-    """What all tasks share."""
-
-    def __init__(self, replicas: Replicas) -> None:
-        self._replicas = replicas
-
-    async def statuses(self) -> list[ReplicaStatus]:
-        """One entry per running replica; wakes none."""
-        return await self._replicas.broadcast("status")
-
-
-class BatchClient(TaskClient, Generic[RequestT, ResultT]):
-    """A task whose method takes many requests; small ones for one model share calls.
-
-    `size` measures a request in characters (or cells, or bytes).
-    """
-
-    def __init__(
-        self,
-        replicas: Replicas,
-        method: str,
-        *,
-        size: Callable[[RequestT], int],
-        settings: CoalescingSettings,
-        deadline_s: float,
-    ) -> None:
-        super().__init__(replicas)
-        self._method = method
-        self._size = size
-        self._settings = settings
-        self._deadline_s = deadline_s
-        self._coalescers: dict[str, Coalescer[RequestT, ResultT]] = {}
-
-    async def submit(self, model_id: str, request: RequestT) -> ResultT:
-        """The request's result. Raises ModelError; DeadlineExceededError after our deadline.
-
-        `model_id` is an id of the catalogue, so there are never more coalescers than models.
-        """
-        coalescer = self._coalescers.get(model_id)
-        if coalescer is None:
-            coalescer = self._coalescers[model_id] = self._coalescer(model_id)
-        async with self._deadline():
-            return await coalescer.submit(request)
-
-    def _deadline(self) -> AbstractAsyncContextManager[None]:
-        return within(self._deadline_s)
-
-    def _coalescer(self, model_id: str) -> Coalescer[RequestT, ResultT]:
-        settings = self._settings
-        return Coalescer(
-            partial(self._replicas.call, self._method, model_id),
-            shared_call=partial(self._replicas.call_once, self._method, model_id),
-            size=self._size,
-            max_size=settings.max_request_chars if settings.enabled else -1,
-            max_requests=settings.max_requests,
-            max_in_flight=settings.max_in_flight,
-        )
 
 
 class GenerationClient(TaskClient):
@@ -124,7 +56,7 @@ class GenerationClient(TaskClient):
 
         Closing the generator frees the sequences.
         """
-        late = _deadline_exceeded(self._deadline_s)
+        late = deadline_exceeded(self._deadline_s)
         with self._session.call(model_id, requests) as call:
             # One timer for the call: one for every step would cost a third of the step.
             deadline = asyncio.get_running_loop().call_later(self._deadline_s, call.fail, late)
@@ -223,42 +155,6 @@ class ClassificationClient(TaskClient):
             await self._replicas.call_once("delete_classifier", model_id, name)
 
 
-class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
-    """Scores are coalesced; fitting and deleting run once."""
-
-    def __init__(
-        self,
-        replicas: Replicas,
-        *,
-        settings: CoalescingSettings,
-        deadline_s: float,
-        fit_deadline_s: float,
-    ) -> None:
-        super().__init__(
-            replicas, "score", size=score_size, settings=settings, deadline_s=deadline_s
-        )
-        self._fit_deadline_s = fit_deadline_s
-
-    async def fit(self, model_id: str, request: FitRequest) -> DetectorInfo:
-        async with within(self._fit_deadline_s):
-            info: DetectorInfo = await self._replicas.call_once("fit", model_id, request)
-        return info
-
-    async def list_detectors(self, model_id: str) -> list[DetectorInfo]:
-        async with self._deadline():
-            detectors: list[DetectorInfo] = await self._replicas.call("list_detectors", model_id)
-        return detectors
-
-    async def get_detector(self, model_id: str, name: str) -> DetectorInfo:
-        async with self._deadline():
-            info: DetectorInfo = await self._replicas.call("get_detector", model_id, name)
-        return info
-
-    async def delete_detector(self, model_id: str, name: str) -> None:
-        async with self._deadline():
-            await self._replicas.call_once("delete_detector", model_id, name)
-
-
 class OcrClient(BatchClient[OcrRequest, OcrResult]):
     """Images are coalesced; a document has a stream of its own."""
 
@@ -295,7 +191,7 @@ class OcrClient(BatchClient[OcrRequest, OcrResult]):
                     async with asyncio.timeout_at(end):
                         item = await anext(items, None)
                 except TimeoutError:
-                    raise _deadline_exceeded(self._document_deadline_s) from None
+                    raise deadline_exceeded(self._document_deadline_s) from None
                 if item is None:
                     return
                 begun = True
@@ -372,21 +268,3 @@ def classifier_size(request: ClassifierRequest) -> int:
 
 def ocr_size(request: OcrRequest) -> int:
     return sum(map(len, request.images))
-
-
-def score_size(request: AnomalyScoreRequest) -> int:
-    return sum(map(len, request.table.rows))
-
-
-@asynccontextmanager
-async def within(deadline_s: float) -> AsyncGenerator[None]:
-    """Raises DeadlineExceededError when the block takes longer."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            yield
-    except TimeoutError:
-        raise _deadline_exceeded(deadline_s) from None
-
-
-def _deadline_exceeded(deadline_s: float) -> DeadlineExceededError:
-    return DeadlineExceededError(f"Not answered within the server's deadline of {deadline_s:g} s.")

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.errors import (
     DeadlineExceededError,
     EngineDeadError,
+    FitCancelledError,
+    FitCrashedError,
     InputTooLongError,
     InvalidInputError,
     LoadTimeoutError,
@@ -57,6 +59,8 @@ ANSWERS: dict[type[Exception], Answer] = {
     EngineDeadError: Answer(503, "service_unavailable_error", "engine_died"),
     ReplicaLostError: Answer(503, "service_unavailable_error", "engine_died"),
     DeadlineExceededError: Answer(504, "server_error", "deadline_exceeded", retry=False),
+    FitCancelledError: Answer(409, "invalid_request_error", "fit_cancelled"),
+    FitCrashedError: Answer(500, "server_error", "fit_crashed", retry=False),
     StorageError: Answer(507, "server_error", "storage_failed", retry=False),
     ModelError: Answer(500, "server_error", "internal_error", retry=False),
 }

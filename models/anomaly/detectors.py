@@ -4,58 +4,75 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
-import numpy as np
-
-from models.anomaly.calibration import Scores
-from models.anomaly.columns import Matrix
+from models.anomaly.backends_table import AUTO, backend_infos, backend_name
 from models.anomaly.fitted import FittedDetector, restored, stored_info
+from models.anomaly.references import find, split
+from models.anomaly.scoring import check_normalization, score_together
+from models.anomaly.workers import Fitted, InProcess, Worker
 from models.artefact_cache import ArtefactCache
-from models.artefacts import Artefact, ArtefactStore, Pointer
-from models.errors import InvalidInputError, ModelError, ModelLoadError, StorageError
+from models.artefact_index import Pointer
+from models.artefacts import READ_ATTEMPTS, ArtefactStore
+from models.errors import (
+    FitCancelledError,
+    InvalidInputError,
+    ModelError,
+    ModelLoadError,
+    ModelNotFoundError,
+    StorageError,
+)
 from models.fitting import FitTurns, check_name
 from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,
-    Contribution,
+    BackendInfo,
     DetectorInfo,
     FitRequest,
-    ScoreNormalization,
+    UploadedTable,
 )
-
-NORMALIZATIONS: tuple[ScoreNormalization, ...] = get_args(ScoreNormalization)
 
 
 class Detectors:
     """A `DetectorLibrary` on the artefacts under `root`, which replicas may share.
 
-    Any instance sees what another has stored, at once. `max_cached_bytes` bounds the loaded
-    detectors, measured by their files; `max_fits` bounds the fits at a time, so that they leave
-    threads for scoring. Raises ModelLoadError when there is no usable root.
+    Any instance sees what another has stored, at once. The last `keep_versions` of a name stay.
+    `max_cached_bytes` bounds the loaded detectors, measured by their files, `cache_ttl_s` for how
+    long one stays that nobody asks for; `max_fits` bounds the fits at a time. `worker` is where
+    they run. Raises ModelLoadError when there is no usable root.
     """
 
     def __init__(
         self,
         *,
-        root: Path,
+        root: str | Path,
         n_threads: int,
+        worker: Worker | None = None,
+        keep_versions: int = 1,
         max_cached_bytes: int = 256 * 2**20,
+        cache_ttl_s: float = 3600.0,
         max_fits: int = 4,
     ) -> None:
         try:
-            self._store = ArtefactStore(root)
+            self._store = ArtefactStore(root, keep_versions)
         except StorageError as error:
             raise ModelLoadError(error.message) from error
         self._n_threads = n_threads
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="detectors")
-        self._cache: ArtefactCache[FittedDetector] = ArtefactCache(max_cached_bytes)
+        self._cache: ArtefactCache[FittedDetector] = ArtefactCache(max_cached_bytes, cache_ttl_s)
         self._fits = FitTurns(max_fits)
+        self._worker = worker or InProcess()
+
+    @property
+    def store(self) -> ArtefactStore:
+        return self._store
 
     @property
     def memory_bytes(self) -> int:
@@ -67,41 +84,66 @@ class Detectors:
         return True
 
     def close(self) -> None:
+        self._worker.close()
         self._threads.shutdown()
         self._cache.clear()
 
-    def fit(self, request: FitRequest) -> DetectorInfo:
-        """Raises InvalidInputError, StorageError, or OverloadedError when other fits run."""
+    def fit(
+        self,
+        request: FitRequest,
+        cancelled: threading.Event | None = None,
+        wait: bool = False,
+    ) -> DetectorInfo:
+        """Nothing is stored once `cancelled` is set.
+
+        Raises InvalidInputError, StorageError, FitCancelledError, FitCrashedError,
+        DeadlineExceededError; OverloadedError when other fits run, unless it is to `wait` for them.
+        """
+        check_name(request.name)
         _check_fit(request)
-        with self._fits.turn():
-            start = time.perf_counter()
-            detector = FittedDetector.fit(request)
-            seconds = time.perf_counter() - start
-            files = detector.files()
-        info = dataclasses.replace(
-            detector.info,
+        cancelled = cancelled or threading.Event()
+        with self._fits.turn(wait):
+            if cancelled.is_set():
+                raise FitCancelledError("The fit has been cancelled.")
+            fitted = self._worker.fit(request, cancelled)
+        return self.publish(request.name, fitted)
+
+    def publish(self, name: str, fitted: Fitted) -> DetectorInfo:
+        """Store a new current version. Raises StorageError or InvalidInputError."""
+        info: DetectorInfo = dataclasses.replace(
+            fitted.info,
             created=int(time.time()),
-            size_bytes=sum(map(len, files.values())),
-            fit_seconds=seconds,
+            size_bytes=sum(map(len, fitted.files.values())),
+            fit_seconds=fitted.seconds,
         )
-        stored = dataclasses.replace(detector, info=info)
-        pointer = self._store.publish(request.name, stored.manifest(), files)
+        manifest = {**fitted.manifest, "info": dataclasses.asdict(info)}
+        pointer = self._store.publish(name, manifest, fitted.files)
         return dataclasses.replace(info, version=pointer.version)
 
     def score(
         self, requests: Sequence[AnomalyScoreRequest]
     ) -> builtins.list[AnomalyScores | ModelError]:
         """All rows for one detector are one vectorised call, by one version of it."""
-        by_name: dict[str, list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            by_name[request.name].append(index)
         results: dict[int, AnomalyScores | ModelError] = {}
+        by_name: dict[str, list[int]] = defaultdict(list)
+        read = [self._read(request) for request in requests]
+        for index, request in enumerate(read):
+            if isinstance(request, ModelError):
+                results[index] = request
+            else:
+                by_name[request.name].append(index)
         for name, indices in by_name.items():
-            answers = self._score_one(name, [requests[index] for index in indices])
+            mine = [read[index] for index in indices]
+            answers = self._score_one(name, [r for r in mine if not isinstance(r, ModelError)])
             results |= dict(zip(indices, answers, strict=True))
         return [results[index] for index in range(len(requests))]
 
+    def load(self, name: str) -> DetectorInfo:
+        """Have a detector in memory. Raises ModelNotFoundError or StorageError."""
+        return self._detector(name).info
+
     def list(self) -> builtins.list[DetectorInfo]:
+        """Every name's current version."""
         infos = []
         for pointer, manifest in self._store.manifests():
             try:
@@ -112,16 +154,79 @@ class Detectors:
 
     def get(self, name: str) -> DetectorInfo:
         """Raises ModelNotFoundError or StorageError."""
-        return _info(name, *self._store.manifest(name))
+        stored, version, _ = find(self._store, name)
+        return _info(stored, *self._store.manifest(stored, version))
+
+    def versions(self, name: str) -> builtins.list[DetectorInfo]:
+        """All that are kept, the current one first. Raises ModelNotFoundError or StorageError."""
+        stored, _, _ = find(self._store, name)
+        return [_info(stored, *version) for version in self._store.versions(stored)]
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> what it stands for."""
+        return self._store.aliases()
+
+    def set_alias(self, alias: str, target: str) -> None:
+        """Let `alias` stand for a detector, or for one version of it.
+
+        Raises InvalidInputError, ModelNotFoundError or StorageError.
+        """
+        check_name(alias)
+        stored, version, _ = find(self._store, target)
+        self._store.set_alias(alias, stored if version is None else f"{stored}@{version}")
+
+    def rename(self, old: str, new: str) -> DetectorInfo:
+        """Raises InvalidInputError, ModelNotFoundError or StorageError."""
+        check_name(new)
+        stored, version, _ = find(self._store, old)
+        if version is not None:
+            raise InvalidInputError("A version cannot be renamed, only a detector.", "model")
+
+        def edit(manifest: Mapping[str, object]) -> Mapping[str, object]:
+            info: Any = manifest["info"]
+            return {**manifest, "info": {**info, "name": new}}
+
+        self._store.rename(stored, new, edit)
+        return self.get(new)
 
     def delete(self, name: str) -> None:
-        """Raises ModelNotFoundError or StorageError."""
-        self._store.delete(name)
+        """All versions of a detector, or the one that is named, or an alias.
+
+        Raises ModelNotFoundError or StorageError.
+        """
+        if self._store.alias_of(name) is not None:
+            self._store.delete(name)
+            return
+        stored, version, pointer = find(self._store, name)
+        latest = version is None and split(name)[0] != name
+        self._store.delete(stored, pointer.version if latest else version)
+
+    def backends(self) -> builtins.list[BackendInfo]:
+        return [*backend_infos()]
 
     def _detector(self, name: str) -> FittedDetector:
-        """The current version, from the cache when it is there."""
-        pointer = self._store.pointer(name)
-        return self._cache.get(pointer.folder, lambda: _restored(name, self._store.read(name)))
+        """That version, from the cache when it is there."""
+        for _ in range(READ_ATTEMPTS):
+            stored, _, pointer = find(self._store, name)
+            try:
+                return self._cache.get(pointer.folder, partial(self._load, stored, pointer.version))
+            except ModelNotFoundError:  # that version was replaced just now
+                continue
+        raise StorageError("The detector is replaced faster than it can be read.")
+
+    def _load(self, name: str, version: int) -> FittedDetector:
+        artefact = self._store.read(name, version)
+        _info(name, artefact.pointer, artefact.manifest)
+        return restored(artefact)
+
+    def _read(self, request: AnomalyScoreRequest) -> AnomalyScoreRequest | ModelError:
+        """The request, with its file as a table."""
+        if not isinstance(request.table, UploadedTable):
+            return request
+        try:
+            return dataclasses.replace(request, table=self._worker.read(request.table))
+        except ModelError as error:
+            return error
 
     def _score_one(
         self, name: str, requests: Sequence[AnomalyScoreRequest]
@@ -130,38 +235,16 @@ class Detectors:
             detector = self._detector(name)
         except ModelError as error:
             return [error] * len(requests)
-        tables = [_encoded(detector, request) for request in requests]
-        matrices = [table for table in tables if not isinstance(table, ModelError)]
-        try:
-            parts = iter(self._raw(detector, matrices))
-        except ModelError as error:
-            return [table if isinstance(table, ModelError) else error for table in tables]
-        return [
-            table
-            if isinstance(table, ModelError)
-            else _scores(detector, request, table, next(parts))
-            for table, request in zip(tables, requests, strict=True)
-        ]
-
-    def _raw(self, detector: FittedDetector, tables: Sequence[Matrix]) -> Sequence[Scores]:
-        if not tables:
-            return []
-        rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
-        raw = detector.raw_scores(rows, self._threads, self._n_threads)
-        return np.split(raw, np.cumsum([len(table) for table in tables])[:-1])
+        return score_together(detector, requests, self._threads, self._n_threads)
 
 
 def _check_fit(request: FitRequest) -> None:
-    check_name(request.name)
+    """What can be refused without a look at the rows. Raises InvalidInputError."""
+    if request.backend != AUTO:
+        backend_name(request.backend)
     if not 0 < request.contamination <= 0.5:
         raise InvalidInputError("'contamination' must be above 0 and at most 0.5.", "contamination")
-    _check_normalization(request.normalization)
-
-
-def _check_normalization(normalization: str | None) -> None:
-    if normalization is not None and normalization not in NORMALIZATIONS:
-        names = ", ".join(NORMALIZATIONS)
-        raise InvalidInputError(f"'normalization' must be one of {names}.", "normalization")
+    check_normalization(request.normalization)
 
 
 def _info(name: str, pointer: Pointer, manifest: Mapping[str, object]) -> DetectorInfo:
@@ -169,48 +252,3 @@ def _info(name: str, pointer: Pointer, manifest: Mapping[str, object]) -> Detect
     if info.name != name:
         raise StorageError("The stored detector has another name.")
     return info
-
-
-def _restored(name: str, artefact: Artefact) -> FittedDetector:
-    _info(name, artefact.pointer, artefact.manifest)
-    return restored(artefact)
-
-
-def _encoded(detector: FittedDetector, request: AnomalyScoreRequest) -> Matrix | ModelError:
-    """The request's rows as features, or what is wrong with it."""
-    try:
-        detector.check_backend(request.backend)
-        _check_normalization(request.normalization)
-        if request.threshold is not None and not np.isfinite(request.threshold):
-            raise InvalidInputError("'threshold' must be a finite number.", "threshold")
-        return detector.encoder.encode(request.table)
-    except ModelError as error:
-        return error
-
-
-def _scores(
-    detector: FittedDetector, request: AnomalyScoreRequest, rows: Matrix, raw: Scores
-) -> AnomalyScores | ModelError:
-    """The learned threshold is applied to raw scores: normalised ones may be equal to it."""
-    normalization = request.normalization or detector.info.normalization
-    scores = detector.calibration.normalized(raw, normalization)
-    if request.threshold is None:
-        threshold = detector.calibration.threshold_in(normalization)
-        anomalous = raw > detector.calibration.threshold
-    else:
-        threshold = request.threshold
-        anomalous = scores > threshold
-    contributions: tuple[tuple[Contribution, ...], ...] = ()
-    if request.explain:
-        try:
-            contributions = detector.explained(rows, request.explain)
-        except ModelError as error:
-            return error
-    return AnomalyScores(
-        scores=tuple(scores.tolist()),
-        raw=tuple(raw.tolist()),
-        threshold=threshold,
-        version=detector.info.version,
-        anomalous=tuple(anomalous.tolist()),
-        contributions=contributions,
-    )

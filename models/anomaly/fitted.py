@@ -25,6 +25,7 @@ from models.anomaly.calibration import Calibration, Scores
 from models.anomaly.choosing import choose
 from models.anomaly.columns import Column, Matrix
 from models.anomaly.model import Model, Scaling, check_rows
+from models.anomaly.numeric import rows_of
 from models.anomaly.tables import TableEncoder, fit_encoder
 from models.artefacts import Artefact
 from models.errors import InvalidInputError, StorageError
@@ -73,9 +74,10 @@ class FittedDetector:
     @staticmethod
     def fit(request: FitRequest) -> FittedDetector:
         """The version in `info` is 0 until the detector is stored. Raises InvalidInputError."""
-        _check_size(request)
-        encoder = fit_encoder(request.table, request.schema, request.missing)
-        rows = encoder.encode(request.table)
+        table = rows_of(request.table)
+        _check_size(request, len(table.rows))
+        encoder = fit_encoder(table, request.schema, request.missing)
+        rows = encoder.encode(table)
         backend, values, selection = _chosen(request, rows)
         model, training = Model.fit(backend, rows, values)
         calibration = Calibration.of(training, request.contamination)
@@ -210,9 +212,8 @@ def _selection(fields: Mapping[str, Any] | None) -> Selection | None:
     return Selection(fields["rows"], candidates)
 
 
-def _check_size(request: FitRequest) -> None:
+def _check_size(request: FitRequest, count: int) -> None:
     """Before anything is encoded. Raises InvalidInputError."""
-    count = len(request.table.rows)
     if request.backend != AUTO:
         check_rows(count, backend_name(request.backend))
     elif count > AUTO_INFO.max_rows:

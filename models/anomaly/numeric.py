@@ -22,8 +22,8 @@ def as_rows(table: NumericTable) -> Table:
     values = table.values
     if not np.isnan(values).any():
         return Table(tuple(map(tuple, values.tolist())), table.columns)
-    cells = np.where(np.isnan(values), None, values.astype(object))
-    return Table(tuple(map(tuple, cells.tolist())), table.columns)
+    rows = (tuple(None if x != x else x for x in row) for row in values.tolist())
+    return Table(tuple(rows), table.columns)
 
 
 def _in_order(encoder: TableEncoder, table: NumericTable) -> Matrix | None:

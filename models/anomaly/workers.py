@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -196,9 +195,7 @@ class _Child:
     def __init__(self, memory_bytes: int, n_threads: int) -> None:
         self.uses = 0
         self._killed = False
-        self._connection, theirs = cast(
-            "tuple[Connection, Connection]", multiprocessing.Pipe(duplex=True)
-        )
+        self._connection, theirs = multiprocessing.Pipe(duplex=True)
         command = [sys.executable, "-I", str(SCRIPT), str(theirs.fileno())]
         command += [str(memory_bytes), str(n_threads), json.dumps(sys.path)]
         try:

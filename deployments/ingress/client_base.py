@@ -1,0 +1,91 @@
+"""What the clients of all tasks share: deadlines, and calls that small requests share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Generic, TypeVar
+
+from config.settings import CoalescingSettings
+from deployments.ingress.coalescer import Coalescer
+from deployments.ingress.replicas import Replicas
+from models.errors import DeadlineExceededError
+from models.types import ReplicaStatus
+
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
+
+
+class TaskClient:
+    """What all tasks share."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    async def statuses(self) -> list[ReplicaStatus]:
+        """One entry per running replica; wakes none."""
+        return await self._replicas.broadcast("status")
+
+
+class BatchClient(TaskClient, Generic[RequestT, ResultT]):
+    """A task whose method takes many requests; small ones for one model share calls.
+
+    `size` measures a request in characters (or cells, or bytes).
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        method: str,
+        *,
+        size: Callable[[RequestT], int],
+        settings: CoalescingSettings,
+        deadline_s: float,
+    ) -> None:
+        super().__init__(replicas)
+        self._method = method
+        self._size = size
+        self._settings = settings
+        self._deadline_s = deadline_s
+        self._coalescers: dict[str, Coalescer[RequestT, ResultT]] = {}
+
+    async def submit(self, model_id: str, request: RequestT) -> ResultT:
+        """The request's result. Raises ModelError; DeadlineExceededError after our deadline.
+
+        `model_id` is an id of the catalogue, so there are never more coalescers than models.
+        """
+        coalescer = self._coalescers.get(model_id)
+        if coalescer is None:
+            coalescer = self._coalescers[model_id] = self._coalescer(model_id)
+        async with self._deadline():
+            return await coalescer.submit(request)
+
+    def _deadline(self) -> AbstractAsyncContextManager[None]:
+        return within(self._deadline_s)
+
+    def _coalescer(self, model_id: str) -> Coalescer[RequestT, ResultT]:
+        settings = self._settings
+        return Coalescer(
+            partial(self._replicas.call, self._method, model_id),
+            shared_call=partial(self._replicas.call_once, self._method, model_id),
+            size=self._size,
+            max_size=settings.max_request_chars if settings.enabled else -1,
+            max_requests=settings.max_requests,
+            max_in_flight=settings.max_in_flight,
+        )
+
+
+@asynccontextmanager
+async def within(deadline_s: float) -> AsyncGenerator[None]:
+    """Raises DeadlineExceededError when the block takes longer."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except TimeoutError:
+        raise deadline_exceeded(deadline_s) from None
+
+
+def deadline_exceeded(deadline_s: float) -> DeadlineExceededError:
+    return DeadlineExceededError(f"Not answered within the server's deadline of {deadline_s:g} s.")
