@@ -30,15 +30,17 @@ def _log_odds(logits: FloatArray, label: int) -> FloatArray:
 
 
 def label_index(names: Sequence[str], label: int | str | None) -> int | None:
-    """Which of a head's labels is meant, by number or by name in any case.
+    """Which of a head's labels is meant, by number or by name in any case; of yes and no, yes.
 
     None for a head of one label. Raises ModelLoadError.
     """
+    known = {name.lower(): index for index, name in enumerate(names)}
     if label is None:
         if len(names) == 1:
             return None
+        if known.keys() == {"yes", "no"}:
+            return known["yes"]
         raise ModelLoadError("the head has several labels; choose one with the option 'label'")
-    known = {name.lower(): index for index, name in enumerate(names)}
     index = known.get(label.lower(), -1) if isinstance(label, str) else label
     if not 0 <= index < len(names):
         raise ModelLoadError(f"the head has no such label; it has {', '.join(names)}")

@@ -6,6 +6,7 @@ BERT (bi-encoders, and cross-encoders with a rank head) and Qwen3 (embedders, re
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,16 @@ def write_bert_gguf(
 
 
 def write_qwen3_gguf(
-    folder: Path, path: Path, pooling: str | None = None, *, template: str | None = None
+    folder: Path,
+    path: Path,
+    pooling: str | None = None,
+    *,
+    template: str | None = None,
+    answers: Mapping[str, int] | None = None,
 ) -> Path:
     """A Qwen3 folder with a byte-level BPE tokenizer as one file of float32.
 
-    `template` is that of a reranker.
+    `template` is that of a reranker, whose head has the rows of the `answers`, token ids by label.
     """
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "qwen3")
@@ -104,6 +110,9 @@ def write_qwen3_gguf(
     if template is not None:
         writer.add_string("tokenizer.chat_template.rerank", template)
     tensors = _renamed(folder, QWEN3_TABLES, QWEN3_NAMES, ("model.",), "layers.")
+    if answers is not None:
+        writer.add_classifier_output_labels(list(answers))
+        tensors["cls.output.weight"] = tensors["output.weight"][list(answers.values())]
     _write_tensors(writer, tensors, half=False)
     return _finish(writer, path)
 

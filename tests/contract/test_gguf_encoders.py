@@ -19,6 +19,7 @@ from models.llama_cpp.encoder import LlamaCppEncoder
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.reranker import LlamaCppReranker
 from models.llama_cpp.tokenization import GgufTokenizer
+from models.rerank_template import QWEN3_INSTRUCTION, QWEN3_TEMPLATE
 from models.torch_judge import TorchJudge
 from models.types import EmbeddingRequest, RerankRequest
 from tests.contract.test_encoder_fidelity import LENGTHS, TEXTS, texts_of
@@ -241,6 +242,27 @@ def test_a_language_model_answers_like_torch(tmp_path: Path) -> None:
     llama.close()
     np.testing.assert_allclose(logits, expected, atol=LOGITS)
     assert np.ptp(expected) > 1
+
+
+def test_a_head_of_yes_and_no_answers_like_the_language_model(tmp_path: Path) -> None:
+    """As llama.cpp's own conversion of Qwen3-Reranker: two rows of the vocabulary, softmaxed."""
+    folder = write_judge(tmp_path)
+    ids = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    path = write_qwen3_gguf(
+        folder,
+        tmp_path / "model.gguf",
+        "rank",
+        template=QWEN3_TEMPLATE.replace("{instruction}", QWEN3_INSTRUCTION),
+        answers={"yes": ids["yes"], "no": ids["no"]},
+    )
+    torch: Any = TorchJudge(folder, n_threads=1, dtype="float32")
+    llama: Any = LlamaCppReranker(path, n_threads=1)
+    documents = [text for text in TEXTS if len(text) < 300]
+    expected = _logits(torch, QUERY, documents)
+    logits = _logits(llama, QUERY, documents)
+    torch.close()
+    llama.close()
+    np.testing.assert_allclose(logits, expected, atol=LOGITS)
 
 
 def test_the_files_own_template_is_used(tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ def test_labels_are_found_by_number_and_name() -> None:
     assert label_index(("a",), "a") is None
     assert label_index(("a", "B"), "b") == 1
     assert label_index(("a", "B"), 0) == 0
+    assert label_index(("no", "Yes"), None) == 1
     for label in (2, -1, "c"):
         with pytest.raises(ModelLoadError, match="it has a, B"):
             label_index(("a", "B"), label)
