@@ -11,7 +11,6 @@ from models.errors import ModelError
 from models.types import OcrRequest, OcrResult, Page, PixelArray
 
 
-
 @dataclass(frozen=True, slots=True)
 class PageImage:
     """One page and the languages that its request names."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 
 from models.types import Point
 
@@ -58,12 +59,18 @@ def reading_lines(polygons: Sequence[Polygon]) -> list[list[int]]:
     return [[box.index for box in line] for line in _ordered(_upright_boxes(polygons))]
 
 
-def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
+def page_angle(polygons: Sequence[Polygon] | npt.NDArray[np.float32]) -> float:
+    """Radians by which the text runs downwards: of the usual one among the longer boxes."""
     corners = np.asarray(polygons, dtype=np.float64)
     edges = corners[:, 1] - corners[:, 0]
     lengths = np.hypot(edges[:, 0], edges[:, 1])
     long = lengths >= np.median(lengths)
-    angle = float(np.median(np.arctan2(edges[long, 1], edges[long, 0])))
+    return float(np.median(np.arctan2(edges[long, 1], edges[long, 0])))
+
+
+def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
+    corners = np.asarray(polygons, dtype=np.float64)
+    angle = page_angle(polygons)
     cos, sin = np.cos(-angle), np.sin(-angle)
     turned = corners @ np.array([[cos, sin], [-sin, cos]])
     low, high = turned.min(axis=1), turned.max(axis=1)

@@ -13,7 +13,7 @@ import rapidocr
 from PIL import Image
 
 from models.errors import EngineDeadError, InvalidInputError, ModelError, UnsupportedInputError
-from models.ocr import RapidOcrRecognizer
+from models.ocr.rapid import RapidOcrRecognizer
 from models.toy.ocr import ToyTextRecognizer
 from models.types import OcrRequest, OcrResult, Page
 from tests.rendered_pages import character_error_rate, encoded, page, two_columns

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from models.errors import EngineDeadError, ModelError, OverloadedError, UnsupportedInputError
-from models.page_batches import PageBatches
+from models.page_batches import PageBatches, PageImage
 from models.types import OcrRequest, OcrResult, Page
 
 WAIT = 10.0
@@ -25,8 +25,10 @@ class Reader:
         if opened:
             self.open.set()
 
-    def __call__(self, images: list[bytes]) -> list[Page | ModelError]:
+    def __call__(self, pages: list[PageImage]) -> list[Page | ModelError]:
+        images = [bytes(page.image) for page in pages]
         self.batches.append(images)
+        self.languages = [page.languages for page in pages]
         self.started.set()
         assert self.open.wait(WAIT)
         return [Page(len(image), 1, ()) if image else ERROR for image in images]
@@ -45,6 +47,15 @@ def test_each_request_gets_its_own_pages_in_order() -> None:
     batches = PageBatches(Reader(), batch_pages=2, max_queued=100)
     results = batches.submit([request(1, 2, 3), request(), request(4)]).result(WAIT)
     assert [widths(result) for result in results] == [[1, 2, 3], [], [4]]
+    batches.close()
+
+
+def test_pages_carry_the_languages_of_their_request() -> None:
+    reader = Reader()
+    batches = PageBatches(reader, batch_pages=8, max_queued=100)
+    german = OcrRequest((b"a", b"b"), ("de", "en"))
+    batches.submit([german, request(1)]).result(WAIT)
+    assert reader.languages == [("de", "en"), ("de", "en"), ()]
     batches.close()
 
 

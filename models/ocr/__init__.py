@@ -1,0 +1,1 @@
+"""Optical character recognition: several engines behind `models.base.TextRecognizer`."""
