@@ -59,7 +59,7 @@ class Ocr(BatchReplica[OcrRequest, OcrResult]):
         await self._models.get(model_id)  # a load is not the document's time
 
         async def recognize_page(pixels: PixelArray) -> Page:
-            (result,) = await self.answer(model_id, [OcrRequest((pixels,))])
+            (result,) = await self.answer(model_id, [OcrRequest((pixels,), request.languages)])
             if isinstance(result, ModelError):
                 raise result
             return result.pages[0]

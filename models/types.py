@@ -530,6 +530,7 @@ class DocumentRequest:
     pages: PageRanges | None = None
     force_ocr: bool = False
     password: str | None = field(default=None, repr=False)
+    languages: tuple[str, ...] = ()
     param: str | None = None
 
 

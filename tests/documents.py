@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import struct
 import zlib
 from collections.abc import Sequence
 
@@ -29,7 +31,7 @@ def pdf(pages: Sequence[bytes], *, box: str = "0 0 595 842", catalog: str = "") 
     return assembled(objects)
 
 
-def assembled(objects: Sequence[bytes]) -> bytes:
+def assembled(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     """The file of these objects, numbered from 1; the first is the catalogue."""
     out = io.BytesIO()
     out.write(b"%PDF-1.7\n")
@@ -41,9 +43,50 @@ def assembled(objects: Sequence[bytes]) -> bytes:
     out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
     for offset in offsets:
         out.write(b"%010d 00000 n \n" % offset)
-    trailer = b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n"
-    out.write(trailer % (len(objects) + 1, start))
+    end = b"trailer<</Size %d/Root 1 0 R%b>>\nstartxref\n%d\n%%%%EOF\n"
+    out.write(end % (len(objects) + 1, trailer, start))
     return out.getvalue()
+
+
+PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+
+
+def encrypted_pdf(line: str, password: str) -> bytes:
+    """One line of text, encrypted with the standard handler's first revision (40 bits of RC4)."""
+    padded = (password.encode() + PADDING)[:32]
+    owner = _rc4(_md5(padded)[:5], padded)
+    file_id = bytes(16)
+    key = _md5(padded + owner + struct.pack("<i", -4) + file_id)[:5]
+    content = _rc4(_md5(key + b"\4\0\0" + b"\0\0")[:10], text_page([line]))
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        page + b"<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>",
+        b"<</Length %d>>stream\n%b\nendstream" % (len(content), content),
+        b"<</Filter/Standard/V 1/R 2/P -4/O<%b>/U<%b>>>"
+        % (owner.hex().encode(), _rc4(key, PADDING).hex().encode()),
+    ]
+    identity = file_id.hex().encode()
+    return assembled(objects, b"/Encrypt 5 0 R/ID[<%b><%b>]" % (identity, identity))
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _rc4(key: bytes, data: bytes) -> bytes:
+    state, j = list(range(256)), 0
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) % 256
+        state[i], state[j] = state[j], state[i]
+    out, i, j = bytearray(), 0, 0
+    for byte in data:
+        i = (i + 1) % 256
+        j = (j + state[i]) % 256
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) % 256])
+    return bytes(out)
 
 
 def text_page(lines: Sequence[str], *, x: int = 72, top: int = 760, size: int = 12) -> bytes:

@@ -13,7 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress.document_inputs import Input, find_input
-from deployments.ingress.routes.ocr_reply import ImagesShape, MistralShape, OcrReply, Shape
+from deployments.ingress.routes.ocr_files import file_reply
+from deployments.ingress.routes.ocr_mistral import MistralShape
+from deployments.ingress.routes.ocr_output import file_format
+from deployments.ingress.routes.ocr_reply import ImagesShape, Shape
 from deployments.ingress.routes.ocr_request import (
     MEDIA_TYPES,
     OcrBody,
@@ -22,9 +25,10 @@ from deployments.ingress.routes.ocr_request import (
     document_request,
     read_ocr_call,
 )
+from deployments.ingress.routes.ocr_schemas import OcrReply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
-from models.errors import UnsupportedInputError
+from models.errors import InvalidInputError, UnsupportedInputError
 from models.file_formats import sniff_document
 from models.types import DocumentPage, OcrRequest
 
@@ -34,11 +38,17 @@ SEVERAL_PAGES = {"PDF", "TIFF"}
 async def recognize_text(server: Server, request: Request, call: OcrCall) -> Response | BaseModel:
     """Read the text of images and documents, with positions."""
     spec = server.model(call.options.model, "ocr")
+    file = file_format(call.options, request.query_params)
+    if file is not None and call.options.stream:
+        raise InvalidInputError("A stream has pages as JSON only.", "stream")
     inputs = [await find_input(server, request, reference) for reference in call.references]
-    shape: Shape = MistralShape(spec.id, sum(document.size for document in inputs))
+    size = sum(document.size for document in inputs)
+    shape: Shape = MistralShape(spec.id, size, call.options)
     if call.as_images:
         shape = ImagesShape(spec.id, call.options.return_boxes)
     pages = _read_all(server, spec.id, call.options, inputs)
+    if file is not None:
+        return await file_reply(server, file, spec.id, call.options, inputs, pages)
     if call.options.stream:
         return await event_stream(_events(pages, shape))
     async with aclosing(pages):
@@ -101,9 +111,10 @@ async def _documents(
 async def _images(
     server: Server, model_id: str, options: OcrOptions, inputs: Sequence[Input]
 ) -> AsyncGenerator[DocumentPage]:
-    del options
     images = tuple(image.source for image in inputs if isinstance(image.source, bytes))
-    result = await server.clients.ocr.submit(model_id, OcrRequest(images))
+    result = await server.clients.ocr.submit(
+        model_id, OcrRequest(images, tuple(options.languages or ()))
+    )
     for index, page in enumerate(result.pages):
         yield DocumentPage(index, page)
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from deployments.ingress.bodies import FORM, media_type, read_bytes, read_form, read_json
 from deployments.ingress.document_inputs import Reference
 from deployments.ingress.errors import RequestRefused
+from deployments.ingress.routes.ocr_output import OcrOutput
 from deployments.ingress.schemas import Body, ModelName
 from deployments.ingress.server import Server, check_count
 from models.documents.selection import parse_pages
@@ -54,8 +55,12 @@ Pages = Annotated[list[int], Field(min_length=1, max_length=10_000, fail_fast=Tr
 PagesText = Annotated[str, Field(max_length=4096)]
 
 
-class OcrOptions(Body):
-    """How to read, whatever the document is and however it was sent."""
+Language = Annotated[str, Field(min_length=1, max_length=32)]
+Languages = Annotated[list[Language], Field(max_length=64, fail_fast=True)]
+
+
+class OcrOptions(OcrOutput):
+    """How to read and what to answer, whatever the document is and however it was sent."""
 
     model: ModelName | None = None
     pages: Pages | PagesText | None = None
@@ -65,7 +70,7 @@ class OcrOptions(Body):
     force_ocr: bool = False
     """Recognise also pages that bring their text along."""
     password: Annotated[str, Field(max_length=256)] | None = Field(None, repr=False)
-    languages: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = None
+    languages: Languages | None = None
     return_boxes: bool = False
     stream: bool = False
 
@@ -158,5 +163,6 @@ def document_request(
         pages=None if options.pages is None else parse_pages(options.pages),
         force_ocr=options.force_ocr,
         password=options.password,
+        languages=tuple(options.languages or ()),
         param=param,
     )
