@@ -14,7 +14,19 @@ from models.page_formats.geometry import Box, around, box_of, printed_rows
 from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at
 from models.types import Page, TextLine
 
-Kind = Literal["text", "title", "list", "table", "image", "caption", "references", "equation"]
+Kind = Literal[
+    "text",
+    "title",
+    "list",
+    "table",
+    "image",
+    "caption",
+    "references",
+    "equation",
+    "header",
+    "footer",
+]
+"""By Mistral's names."""
 
 TITLE_HEIGHTS = (1.9, 1.6, 1.35)
 """Of titles of the first, second and third level, in heights of the page's running text."""

@@ -9,7 +9,8 @@ from models.page_formats.blocks import Block, block_text, blocks_of, list_mark, 
 from models.page_formats.tables import markdown_table
 from models.types import Page
 
-MARKUP = re.compile(r"(#{1,6}\s|>|```|\+\s)")
+GAP = "\n\n"
+MARKUP = re.compile(r"^(#{1,6}\s|>|```|\+\s)")
 """What a paragraph must not begin with."""
 
 
@@ -20,7 +21,7 @@ def page_markdown(page: Page) -> str:
 def blocks_markdown(blocks: Sequence[Block], write: Callable[[Block], str] | None = None) -> str:
     """Blocks with an empty line between; those that `write` makes nothing of are left out."""
     texts = map(write or block_markdown, blocks)
-    return "\n\n".join(text for text in texts if text)
+    return GAP.join(text for text in texts if text)
 
 
 def block_markdown(block: Block) -> str:

@@ -91,10 +91,24 @@ def _is_table(rows: Sequence[Row]) -> bool:
     if len(columns) < 2 or len(rows) < MIN_ROWS.get(len(columns), 2):
         return False
     places = [[_column(columns, line) for line in row] for row in rows]
-    if any(len(set(row)) < len(row) for row in places):
+    if any(len(set(row)) < len(row) for row in places) or not _aligned(rows, places):
         return False
     filled = sum(map(len, places))
     return filled >= MIN_FILLED_SHARE * len(columns) * len(rows)
+
+
+def _aligned(rows: Sequence[Row], places: Sequence[Sequence[int]]) -> bool:
+    """Whether every cell stands above or below a part of the widest of its column."""
+    boxes: dict[int, list[Box]] = {}
+    for row, columns in zip(rows, places, strict=True):
+        for line, column in zip(row, columns, strict=True):
+            boxes.setdefault(column, []).append(box_of(line.polygon))
+    widest = {column: max(cells, key=lambda box: box.width) for column, cells in boxes.items()}
+    return all(
+        box.left < widest[column].right and box.right > widest[column].left
+        for column, cells in boxes.items()
+        for box in cells
+    )
 
 
 def _column(columns: Sequence[tuple[float, float]], line: TextLine) -> int:

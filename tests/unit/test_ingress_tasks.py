@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,11 +145,12 @@ def test_bad_documents(documents: Any) -> None:
 
 IMAGE = b"\x89PNG\r\n\x1a\n as far as the ingress looks"
 LINE = TextLine("Héllo", 0.9, ((1, 2), (11, 2), (11, 8), (1, 8)))
+BELOW = replace(LINE, polygon=((1, 9), (11, 9), (11, 15), (1, 15)))
 
 
 async def recognize(model_id: str, requests: list[Any]) -> list[Any]:
     return [
-        OcrResult(tuple(Page(100, 50, (LINE, LINE)) for _ in request.images))
+        OcrResult(tuple(Page(100, 50, (LINE, BELOW)) for _ in request.images))
         for request in requests
     ]
 
