@@ -41,11 +41,11 @@ async def file_reply(
 ) -> Response:
     """All pages in one file. Raises ModelError."""
     async with aclosing(pages):
-        if wanted == "pdf":
-            content = await _pdf(server, options, inputs, pages)
-        else:
-            read = [page async for page in pages]
-            content = (await asyncio.to_thread(_written, wanted, read, model_id)).encode()
+        read = [page async for page in pages]
+    if wanted == "pdf":
+        content = await _pdf(server, options, inputs, read)
+    else:
+        content = (await asyncio.to_thread(_written, wanted, read, model_id)).encode()
     return Response(content, media_type=None, headers={"content-type": MEDIA_TYPES[wanted]})
 
 
@@ -65,14 +65,17 @@ async def _pdf(
     server: Server,
     options: OcrOptions,
     inputs: Sequence[Input],
-    pages: AsyncGenerator[DocumentPage],
+    pages: Sequence[DocumentPage],
 ) -> bytes:
-    """Pages with their pictures, which are rendered once more instead of being kept in memory."""
+    """Pages with their pictures, which are rendered once more instead of being kept in memory.
+
+    Not while the pages are read: a request that has one document open must not wait for another.
+    """
     pdf = SearchablePdf()
+    following = iter(pages)
     for document in inputs:
         wanted = document_request(server, options, document.source, document.param)
         async with aclosing(server.clients.ocr.page_images(wanted)) as pictures:
             async for _, picture in pictures:
-                page = await anext(pages)
-                await asyncio.to_thread(pdf.add, page, picture)
+                await asyncio.to_thread(pdf.add, next(following), picture)
     return await asyncio.to_thread(pdf.finish)
