@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
@@ -26,7 +26,6 @@ from models.types import (
 if TYPE_CHECKING:
     from models.anomaly.service import AnomalyService
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 PROGRESS_S = 1.0
@@ -86,12 +85,9 @@ class Anomaly(ModelReplica["AnomalyService"]):
             job = await asyncio.to_thread(library.jobs.get, job.id)
             yield job
 
-    def _fitting(
-        self, fit: Callable[P, T], *args: P.args, **options: P.kwargs
-    ) -> asyncio.Future[T]:
+    def _fitting(self, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """In a thread that keeps none of the others waiting."""
-        del options
-        return asyncio.get_running_loop().run_in_executor(self._fit_threads, fit, *args)
+        return asyncio.get_running_loop().run_in_executor(self._fit_threads, work, *args)
 
     async def fit_job(self, model_id: str, job_id: str) -> FitJob:
         """Raises ModelNotFoundError."""

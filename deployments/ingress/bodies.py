@@ -35,7 +35,7 @@ async def read_json(request: Request, schema: type[BodyT], max_bytes: int) -> Bo
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
     """The whole body, whatever it is. Raises RequestRefused (413, 415)."""
     body = bytearray()
-    async for chunk in _chunks(request, max_bytes):
+    async for chunk in read_chunks(request, max_bytes):
         body += chunk
     return bytes(body)
 
@@ -49,19 +49,18 @@ async def read_form(request: Request, max_bytes: int, max_files: int) -> AsyncIt
     """
     if media_type(request) != FORM:
         raise RequestRefused(415, f"The body must be sent as {FORM}.")
-    chunks = _chunks(request, max_bytes)
+    chunks = read_chunks(request, max_bytes)
     parser = MultiPartParser(request.headers, chunks, max_files=max_files, max_fields=MAX_FIELDS)
     try:
-        form = await parser.parse()
+        yield await parser.parse()
     except MultiPartException as error:
         raise RequestRefused(400, UNSAFE.sub("", error.message)[:200]) from None
-    try:
-        yield form
     finally:
-        await form.close()
+        for file in parser._files_to_close_on_error:  # also one that a cut form left out
+            file.close()
 
 
-async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body, counted while it arrives, so that chunked bodies are bounded too."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(415, "Compressed bodies are not accepted.")

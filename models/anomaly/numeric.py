@@ -6,19 +6,22 @@ import numpy as np
 
 from models.anomaly.columns import MAX_MAGNITUDE, Matrix
 from models.anomaly.tables import TableEncoder
-from models.types import NumericTable, Table
+from models.errors import ModelError
+from models.types import AnyTable, NumericTable, Table
 
 
-def encoded(encoder: TableEncoder, table: Table | NumericTable) -> Matrix:
+def encoded(encoder: TableEncoder, table: AnyTable) -> Matrix:
     """float64 [rows, features]. Raises InvalidInputError."""
-    if isinstance(table, Table):
-        return encoder.encode(table)
-    matrix = _in_order(encoder, table)
-    return encoder.encode(as_rows(table)) if matrix is None else matrix
+    matrix = _in_order(encoder, table) if isinstance(table, NumericTable) else None
+    return encoder.encode(rows_of(table)) if matrix is None else matrix
 
 
-def as_rows(table: NumericTable) -> Table:
+def rows_of(table: AnyTable) -> Table:
     """The same table, cell by cell; a missing number is None."""
+    if isinstance(table, Table):
+        return table
+    if not isinstance(table, NumericTable):
+        raise ModelError("The file has not been read.")
     values = table.values
     if not np.isnan(values).any():
         return Table(tuple(map(tuple, values.tolist())), table.columns)

@@ -17,9 +17,7 @@ from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,
     Contribution,
-    NumericTable,
     ScoreNormalization,
-    Table,
 )
 
 NORMALIZATIONS: tuple[ScoreNormalization, ...] = get_args(ScoreNormalization)
@@ -68,8 +66,6 @@ def _encoded(detector: FittedDetector, request: AnomalyScoreRequest) -> Matrix |
         check_normalization(request.normalization)
         if request.threshold is not None and not np.isfinite(request.threshold):
             raise InvalidInputError("'threshold' must be a finite number.", "threshold")
-        if not isinstance(request.table, Table | NumericTable):
-            raise ModelError("The file has not been read.")
         return encoded(detector.encoder, request.table)
     except ModelError as error:
         return error

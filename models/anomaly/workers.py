@@ -60,13 +60,10 @@ class Worker(Protocol):
 
 def fit_here(request: FitRequest) -> Fitted:
     from models.anomaly.fitted import FittedDetector
-    from models.anomaly.numeric import as_rows
 
     table = request.table
     if isinstance(table, UploadedTable):
         table = read_here(table)
-    if isinstance(table, NumericTable):
-        table = as_rows(table)
     start = time.perf_counter()
     detector = FittedDetector.fit(dataclasses.replace(request, table=table))
     seconds = time.perf_counter() - start

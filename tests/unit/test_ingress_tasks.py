@@ -253,7 +253,10 @@ def anomaly() -> FakeReplicas:
     async def delete_detector(model_id: str, name: str) -> None:
         await get_detector(model_id, name)
 
-    methods = (fit, score, list_detectors, get_detector, delete_detector)
+    async def aliases(model_id: str) -> dict[str, str]:
+        return {}
+
+    methods = (fit, score, list_detectors, get_detector, delete_detector, aliases)
     return FakeReplicas({method.__name__: method for method in methods})
 
 
