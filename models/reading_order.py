@@ -68,6 +68,13 @@ def page_angle(polygons: Sequence[Polygon] | npt.NDArray[np.float32]) -> float:
     return float(np.median(np.arctan2(edges[long, 1], edges[long, 0])))
 
 
+def rows_across(polygons: Sequence[Polygon]) -> list[list[int]]:
+    """Indices of the polygons that stand on one height, top to bottom, across all columns."""
+    if not polygons:
+        return []
+    return [[box.index for box in line] for line in _lines(_upright_boxes(polygons))]
+
+
 def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
     corners = np.asarray(polygons, dtype=np.float64)
     angle = page_angle(polygons)

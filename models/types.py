@@ -548,7 +548,8 @@ class TextLine:
     """`polygon`: corners clockwise from the top left, in pixels of the original image.
 
     `continues`: it stands on the same printed line as the entry before it, after a gap. `words`:
-    of engines that locate them, all that the line has, in order.
+    of engines that locate them, all that the line has, in order. `turn`: the index of the corner
+    of the polygon, and of those of its words, where the text has its top left one.
     """
 
     text: str
@@ -556,6 +557,7 @@ class TextLine:
     polygon: tuple[Point, Point, Point, Point]
     continues: bool = False
     words: tuple[Word, ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ def _placed(line: FoundLine, read: ReadLine) -> TextLine:
     words = tuple(
         Word(word.text, word.confidence, _part(line, word.start, word.end)) for word in read.words
     )
-    return TextLine(read.text.strip(), read.confidence, line.polygon, words=words)
+    text, polygon = read.text.strip(), line.polygon
+    return TextLine(text, read.confidence, polygon, words=words, turn=line.turn)
 
 
 def _part(line: FoundLine, start: float, end: float) -> Polygon:
