@@ -6,12 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import hypot
 from statistics import fmean, median
 from typing import Literal
 
-from models.page_formats.geometry import Box, around, box_of, printed_rows
-from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at
+from models.page_formats.geometry import Box, around, box_of, printed_rows, text_height
+from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at, tables_across
 from models.types import Page, TextLine
 
 Kind = Literal[
@@ -62,17 +61,35 @@ def blocks_of(page: Page) -> list[Block]:
     return blocks_of_rows(printed_rows(page))
 
 
-def blocks_of_rows(rows: Sequence[Row], body: float | None = None) -> list[Block]:
-    """`body` is the height of running text, taken from the rows where it is None."""
-    body = body or body_height(rows)
+def blocks_of_rows(rows: Sequence[Row]) -> list[Block]:
+    """Blocks of rows in reading order; a table is read where its first cell is."""
+    body = body_height(rows)
+    tables = tables_across([line for row in rows for line in row])
+    table_of = {id(line): table for table in tables for row in table for line in row}
+    blocks: list[Block] = []
+    pending: list[Row] = []
+    done: list[list[Row]] = []
+    for row in rows:
+        for line in row:
+            table = table_of.get(id(line))
+            if table is not None and not any(table is other for other in done):
+                blocks += [*_with_tables(pending, body), table_block(table)]
+                pending = []
+                done.append(table)
+        rest = [line for line in row if id(line) not in table_of]
+        pending += [rest] if rest else []
+    return blocks + _with_tables(pending, body)
+
+
+def _with_tables(rows: Sequence[Row], body: float) -> list[Block]:
+    """Blocks of rows that are no part of a table across the page, but may be in one column."""
     blocks: list[Block] = []
     pending: list[Row] = []
     index = 0
     while index < len(rows):
         count = table_at(rows, index)
         if count:
-            blocks += _texts(pending, body)
-            blocks.append(table_block(rows[index : index + count]))
+            blocks += [*_texts(pending, body), table_block(rows[index : index + count])]
             pending = []
         else:
             pending.append(rows[index])
@@ -86,7 +103,7 @@ def table_block(rows: Sequence[Row], confidence: float | None = None) -> Block:
 
 def body_height(rows: Sequence[Row]) -> float:
     """The height that half of the page's letters stand in."""
-    heights = sorted((_height(line), len(line.text)) for row in rows for line in row)
+    heights = sorted((text_height(line), len(line.text)) for row in rows for line in row)
     half, seen = sum(count for _, count in heights) / 2, 0
     for height, count in heights:
         seen += count
@@ -104,12 +121,6 @@ def mean_confidence(lines: Sequence[TextLine]) -> float | None:
     return fmean(line.confidence for line in lines) if lines else None
 
 
-def _height(line: TextLine) -> float:
-    """Across its direction, so that rotation does not count."""
-    (x0, y0), _, _, (x3, y3) = line.polygon
-    return hypot(x3 - x0, y3 - y0)
-
-
 def _texts(rows: Sequence[Row], body: float) -> list[Block]:
     """Blocks of rows without tables."""
     if not rows:
@@ -125,7 +136,9 @@ def _texts(rows: Sequence[Row], body: float) -> list[Block]:
 
 def _belongs(above: Row, row: Row) -> bool:
     """Whether a row is the next line of the paragraph of the row above it."""
-    heights = (median(map(_height, above)), median(map(_height, row)))
+    if above[0].turn != row[0].turn:
+        return False
+    heights = (median(map(text_height, above)), median(map(text_height, row)))
     if max(heights) > MAX_HEIGHT_RATIO * min(heights):
         return False
     first, second = row_box(above), row_box(row)
@@ -149,7 +162,7 @@ def _parts(rows: Sequence[Row], body: float) -> list[Block]:
 def _title_level(rows: Sequence[Row], body: float) -> int:
     if len(rows) > MAX_TITLE_ROWS or not body:
         return 0
-    height = median(_height(line) for row in rows for line in row)
+    height = median(text_height(line) for row in rows for line in row)
     levels = [level for level, times in enumerate(TITLE_HEIGHTS, 1) if height >= times * body]
     return levels[0] if levels else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from math import hypot
 from typing import NamedTuple
 
 from models.types import Page, Point, TextLine, Word
@@ -51,11 +52,23 @@ def rounded(box: Box, page: Page) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def along_text(polygon: Polygon, turn: int) -> Polygon:
+    """The corners clockwise from the one where the text has its top left."""
+    first, second, third, fourth = (polygon[(turn + index) % 4] for index in range(4))
+    return first, second, third, fourth
+
+
+def text_height(line: TextLine) -> float:
+    """Across the direction of the text, whatever that is."""
+    (x0, y0), _, _, (x3, y3) = along_text(line.polygon, line.turn)
+    return hypot(x3 - x0, y3 - y0)
+
+
 def printed_rows(page: Page) -> list[list[TextLine]]:
-    """The page's lines, those that stand side by side together."""
+    """The page's lines, those that stand side by side and run the same way together."""
     rows: list[list[TextLine]] = []
     for line in page.lines:
-        if line.continues and rows:
+        if line.continues and rows and rows[-1][-1].turn == line.turn:
             rows[-1].append(line)
         else:
             rows.append([line])
@@ -75,7 +88,8 @@ def words_of(line: TextLine) -> Sequence[Word]:
         start = line.text.index(text, place)
         place = start + len(text)
         share = (_columns(line.text[:start]) / total, _columns(line.text[:place]) / total)
-        words.append(Word(text, line.confidence, _part(line.polygon, *share)))
+        part = _part(along_text(line.polygon, line.turn), *share)
+        words.append(Word(text, line.confidence, along_text(part, -line.turn)))
     return words
 
 

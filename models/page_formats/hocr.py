@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from models.page_formats.blocks import Block, blocks_of
-from models.page_formats.geometry import Box, Polygon, around, box_of, rounded, words_of
+from models.page_formats.geometry import Box, around, box_of, rounded, text_height, words_of
 from models.page_formats.xml_text import xml_text
 from models.types import DocumentPage, Page, TextLine
 
@@ -51,7 +51,7 @@ def _area(name: str, block: Block, page: Page) -> str:
 
 def _line(name: str, row: Sequence[TextLine], page: Page) -> str:
     box = around(box_of(line.polygon) for line in row)
-    title = f"{_bbox(box, page)}; {_baseline(row[0].polygon, box)}; x_size {box.height:.0f}"
+    title = f"{_bbox(box, page)}; {_direction(row[0], box)}; x_size {text_height(row[0]):.0f}"
     words = (
         _element(
             "span",
@@ -65,9 +65,12 @@ def _line(name: str, row: Sequence[TextLine], page: Page) -> str:
     return _element("span", "ocr_line", f"line_{name}", title, " ".join(_stripped(words)) + "\n")
 
 
-def _baseline(polygon: Polygon, box: Box) -> str:
-    """Slope, and height above the box's bottom left corner, of the line's lower edge."""
-    (x1, y1), (x0, y0) = polygon[2], polygon[3]
+def _direction(line: TextLine, box: Box) -> str:
+    """The angle of turned text, counted against the clock; else slope, and height above the box's
+    bottom left corner, of the line's lower edge."""
+    if line.turn:
+        return f"textangle {360 - 90 * line.turn}"
+    (x1, y1), (x0, y0) = line.polygon[2], line.polygon[3]
     slope = (y1 - y0) / (x1 - x0) if x1 - x0 > abs(y1 - y0) else 0.0
     offset = y0 - box.bottom + slope * (box.left - x0)
     return f"baseline {slope:.3f} {offset:.0f}"

@@ -14,7 +14,7 @@ from pikepdf import Array, Dictionary, Name, Pdf, Stream
 from pikepdf import Page as PdfPage
 from PIL import Image
 
-from models.page_formats.geometry import Polygon, printed_rows, words_of
+from models.page_formats.geometry import Polygon, along_text, printed_rows, words_of
 from models.page_formats.glyphless import ADVANCE, DESCENT, UNITS, GlyphlessFont
 from models.types import DocumentPage, Page
 
@@ -59,9 +59,13 @@ class SearchablePdf:
 
     def _text(self, page: Page, scale: float) -> Iterator[str]:
         for row in printed_rows(page):
-            words = [word for line in row for word in words_of(line)]
-            places = [_to_points(word.polygon, page, scale) for word in words]
-            for word, place, following in zip(words, places, [*places[1:], None], strict=False):
+            words = [(word, line.turn) for line in row for word in words_of(line)]
+            places = [
+                _to_points(along_text(word.polygon, turn), page, scale) for word, turn in words
+            ]
+            for (word, _), place, following in zip(
+                words, places, [*places[1:], None], strict=False
+            ):
                 yield self._word(word.text, place, following)
 
     def _word(self, text: str, place: Polygon, following: Polygon | None) -> str:

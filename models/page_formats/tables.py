@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import median
 
 from models.page_formats.geometry import Box, around, box_of
+from models.reading_order import rows_across
 from models.types import TextLine
 
 Row = list[TextLine]
@@ -13,6 +15,8 @@ Cells = list[list[str]]
 
 MIN_ROWS = {2: 3}
 """By the number of columns; otherwise two rows are enough."""
+RUNNING_TEXT_CHARS = 25
+"""Two columns of lines that long are columns of text."""
 MIN_FILLED_SHARE = 0.6
 MAX_GAP_HEIGHTS = 2.0
 MIN_SEPARATION_HEIGHTS = 0.3
@@ -35,6 +39,20 @@ def table_at(rows: Sequence[Row], start: int) -> int:
         if len(rows[end - 1]) >= 2 and _is_table(rows[start:end]):
             return end - start
     return 0
+
+
+def tables_across(lines: Sequence[TextLine]) -> list[list[Row]]:
+    """Tables as wide as the page, whatever order their cells are read in; turned text is none."""
+    upright = [line for line in lines if not line.turn]
+    order = rows_across([line.polygon for line in upright])
+    rows = [[upright[index] for index in row] for row in order]
+    tables, index = [], 0
+    while index < len(rows):
+        count = table_at(rows, index)
+        if count:
+            tables.append(rows[index : index + count])
+        index += count or 1
+    return tables
 
 
 def cells_of(rows: Sequence[Row]) -> Cells:
@@ -93,8 +111,18 @@ def _is_table(rows: Sequence[Row]) -> bool:
     places = [[_column(columns, line) for line in row] for row in rows]
     if any(len(set(row)) < len(row) for row in places) or not _aligned(rows, places):
         return False
+    if _is_running_text(rows, places):
+        return False
     filled = sum(map(len, places))
     return filled >= MIN_FILLED_SHARE * len(columns) * len(rows)
+
+
+def _is_running_text(rows: Sequence[Row], places: Sequence[Sequence[int]]) -> bool:
+    lengths: dict[int, list[int]] = {}
+    for row, columns in zip(rows, places, strict=True):
+        for line, column in zip(row, columns, strict=True):
+            lengths.setdefault(column, []).append(len(line.text))
+    return sum(median(column) >= RUNNING_TEXT_CHARS for column in lengths.values()) > 1
 
 
 def _aligned(rows: Sequence[Row], places: Sequence[Sequence[int]]) -> bool:

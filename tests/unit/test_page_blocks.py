@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models.page_formats.blocks import blocks_of
@@ -134,3 +136,27 @@ def test_every_word_is_found_in_the_markdown() -> None:
     assert [word.text for word, _ in places] == expected
     assert [text.replace("\\", "|") for text in written] == expected
     assert [start for _, start in places] == sorted(start for _, start in places)
+
+
+def test_a_table_is_one_although_its_first_column_is_read_first() -> None:
+    rows = [row(30 * place, (0, f"item {place}"), (300, "2"), (500, "5.00")) for place in range(4)]
+    first = [cells[0] for cells in rows]
+    others = [
+        replace(cell, continues=place > 0) for cells in rows for place, cell in enumerate(cells[1:])
+    ]
+    (block,) = blocks_of(page(*first, *others))
+    assert block.cells == [[f"item {place}", "2", "5.00"] for place in range(4)]
+
+
+def test_columns_of_running_text_are_no_table() -> None:
+    left = [line("a line of some running text", 0, 25 * place) for place in range(4)]
+    right = [line("another line of running text", 400, 25 * place) for place in range(4)]
+    assert kinds(*left, *right) == ["text", "text"]
+
+
+def test_turned_text_stands_apart() -> None:
+    sideways = TextLine("margin", 0.9, ((700, 0), (720, 0), (720, 60), (700, 60)), True, turn=1)
+    assert kinds(line("text beside it", 0, 20), sideways) == ["text", "text"]
+    rows = [row(30 * place, (0, "a"), (200, "b"), (400, "c")) for place in range(2)]
+    table = blocks_of(page(*rows[0], sideways, *rows[1]))[0]
+    assert table.cells == [["a", "b", "c"]] * 2

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from models.page_formats.alto import alto
 from models.page_formats.hocr import hocr
 from models.page_formats.tsv import COLUMNS, tsv
-from models.types import DocumentPage
+from models.types import DocumentPage, TextLine
 from tests.pages import INVOICE, WORDS, document, line, page
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -117,3 +117,20 @@ def test_boxes_are_whole_pixels_inside_the_page() -> None:
     for string in parsed(alto(document(outside), "engine")).iter(f"{ALTO}String"):
         assert 0 <= int(str(string.get("HPOS"))) <= 50
         assert int(str(string.get("VPOS"))) + int(str(string.get("HEIGHT"))) <= 1000
+
+
+def test_hocr_tells_how_text_is_turned() -> None:
+    box = ((160, 100), (200, 100), (200, 400), (160, 400))
+    titles = [
+        str(
+            of_class(
+                parsed(hocr(document(page(TextLine("x", 0.9, box, turn=turn))), "e")), "ocr_line"
+            )[0].get("title")
+        )
+        for turn in (1, 2, 3)
+    ]
+    assert [title.split("; ")[1:] for title in titles] == [
+        ["textangle 270", "x_size 40"],
+        ["textangle 180", "x_size 300"],
+        ["textangle 90", "x_size 40"],
+    ]

@@ -150,3 +150,13 @@ def test_codes_run_out_without_running_over(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("models.page_formats.glyphless.MAX_CODES", 4)
     font = GlyphlessFont()
     assert font.encode("abcdefa") == "<0001000200030004000400040001>"
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_sideways_boxes_say_where_their_text_begins(turn: int) -> None:
+    box = ((160, 100), (200, 100), (200, 400), (160, 400))
+    data = made(TextLine("up down", 0.9, box, turn=turn))
+    assert read(data) == "up down"
+    share = 300 * 2 / 7
+    place = (160, 100, 200, 100 + share) if turn == 1 else (160, 400 - share, 200, 400)
+    assert place_of(data, "up") == pytest.approx(place, abs=1)
