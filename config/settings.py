@@ -140,6 +140,12 @@ class DocumentSettings(_Settings):
     max_open: Annotated[int, Field(ge=1, le=256)] = 8
     """Documents that one replica reads at a time; more wait."""
 
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> DocumentSettings:
+        if self.dpi > self.max_dpi:
+            raise ValueError("dpi must not be above max_dpi")
+        return self
+
 
 class FileSettings(_Settings):
     """Files that clients upload."""

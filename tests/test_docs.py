@@ -25,6 +25,8 @@ from deployments.ingress.routes.chat_request import ChatBody
 from deployments.ingress.routes.cohere_embed import EmbedBodyV1, EmbedBodyV2
 from deployments.ingress.routes.completions import CompletionBody
 from deployments.ingress.routes.embeddings import EmbeddingsBody
+from deployments.ingress.routes.files import UploadBody
+from deployments.ingress.routes.ocr_request import OcrBody
 from deployments.ingress.routes.rerank import RerankBody
 from deployments.ingress.routes.score import ScoreBody
 from deployments.ingress.routes.tei import DecodeBody, EmbedAllBody, EmbedBody, SimilarityBody
@@ -103,12 +105,12 @@ def test_every_field_that_is_read_is_documented(anchor: str, body: type[BaseMode
         ("tei", DecodeBody),
         ("rerank", RerankBody),
         ("score", ScoreBody),
+        ("ocr", OcrBody),
+        ("files", UploadBody),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_every_field_of_the_encoders_requests_is_documented(
-    anchor: str, body: type[BaseModel]
-) -> None:
+def test_every_field_of_a_request_is_documented(anchor: str, body: type[BaseModel]) -> None:
     assert set(body.model_fields) <= first_cells(section(anchor))
 
 

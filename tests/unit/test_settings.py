@@ -62,3 +62,8 @@ def test_directories_come_from_the_environment(
 def test_a_load_must_give_up_before_the_requests_that_wait_for_it() -> None:
     with pytest.raises(ValidationError, match="load_s"):
         AppConfig.model_validate({"deadlines": {"load_s": 240}})
+
+
+def test_the_default_resolution_is_one_that_requests_may_ask_for() -> None:
+    with pytest.raises(ValidationError, match="max_dpi"):
+        AppConfig.model_validate({"documents": {"dpi": 300, "max_dpi": 200}})
