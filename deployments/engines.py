@@ -193,6 +193,10 @@ def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) ->
         from models.toy.ocr import ToyTextRecognizer
 
         return build(spec, ToyTextRecognizer)
+    if spec.engine == "tesseract":
+        from models.ocr.tesseract import TesseractRecognizer
+
+        return build(spec, TesseractRecognizer, n_threads=resources.n_threads)
     from models.ocr.rapid import RapidOcrRecognizer
 
     return build(spec, RapidOcrRecognizer, n_threads=resources.n_threads)

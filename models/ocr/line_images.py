@@ -27,7 +27,7 @@ def line_width(crop: PixelArray) -> int:
     narrowest, widest = LINE_WIDTHS
     height, width = crop.shape[:2]
     steps = math.ceil(LINE_HEIGHT * width / height / LINE_WIDTH_STEP)
-    return min(widest, max(narrowest, steps * LINE_WIDTH_STEP))
+    return int(min(widest, max(narrowest, steps * LINE_WIDTH_STEP)))
 
 
 def line_share(crop: PixelArray, width: int) -> float:

@@ -1,8 +1,12 @@
-"""What every text recogniser does: the weightless twin and RapidOCR on rendered pages."""
+"""What every text recogniser does: the weightless twin and the real engines on rendered pages.
+
+Tesseract is the system's: where it is not installed its tests are skipped, and say so.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -13,31 +17,33 @@ import rapidocr
 from PIL import Image
 
 from models.errors import EngineDeadError, InvalidInputError, ModelError, UnsupportedInputError
-from models.ocr.rapid import RapidOcrRecognizer
+from models.ocr.rapid import LANGUAGES, RapidOcrRecognizer
+from models.ocr.tesseract import TesseractRecognizer
 from models.toy.ocr import ToyTextRecognizer
 from models.types import OcrRequest, OcrResult, Page
-from tests.rendered_pages import character_error_rate, encoded, page, two_columns
+from tests.rendered_pages import (
+    ENGLISH,
+    SAMPLES,
+    character_error_rate,
+    encoded,
+    font_of,
+    page,
+    tight,
+)
 
 ROTATE_180 = Image.Transpose.ROTATE_180
 WAIT = 120.0
 MAX_ERROR_RATE = 0.02
-TEXT = (
-    "The quick brown fox jumps over the lazy dog",
-    "Invoice 2024-117 for Miller and Sons",
-    "Total due: 1,234.56 EUR by 31 March",
-)
-LEFT = (
-    "The first column has text",
-    "that runs for several lines",
-    "so that a reader goes down",
-    "before going to the right.",
-)
-RIGHT = (
-    "The second column follows",
-    "and is read after the first",
-    "because a gutter lies in",
-    "between the two of them.",
-)
+MAX_ERROR_RATE_TESSERACT = 0.05
+OTHER_LANGUAGES = {"french", "chinese", "japanese"}
+"""Of samples; Tesseract has English and German here."""
+SPECIAL_LETTERS = {
+    **{"de": "äöüßÄÖÜ", "fr": "àâæçéèêëîïôœùûüÿ", "es": "ñáéíóúü¿", "pt": "ãõçáâàéêíóôú"},
+    **{"pl": "ąćęłńóśźż", "cs": "čďěňřšťůž", "hu": "őű", "tr": "ğışçöüİ", "ro": "ăâîșț"},
+    **{"lv": "āčēģīķļņšūž", "lt": "ąčęėįšųūž", "is": "ðþæö", "mt": "ċġħż", "cy": "ŵŷ"},
+    **{"et": "õäöüšž", "az": "əğışçöü", "hr": "čćđšž", "da": "æøå", "zh": "中国", "ja": "あア"},
+}
+TEXT = ENGLISH
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +53,29 @@ def real() -> Iterator[RapidOcrRecognizer]:
     engine.close()
 
 
-@pytest.fixture(scope="module", params=["toy", "rapidocr"])
+@pytest.fixture(scope="module")
+def tesseract() -> Iterator[TesseractRecognizer]:
+    if shutil.which("tesseract") is None:
+        pytest.skip("tesseract is not installed (apt-get install tesseract-ocr tesseract-ocr-deu)")
+    engine = TesseractRecognizer(n_threads=2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module", params=["toy", "rapidocr", "tesseract"])
 def recognizer(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "rapidocr":
-        yield request.getfixturevalue("real")
+    if request.param != "toy":
+        yield request.getfixturevalue({"rapidocr": "real"}.get(request.param, request.param))
         return
     engine = ToyTextRecognizer()
     yield engine
     engine.close()
 
 
-def answers(recognizer: Any, *requests: tuple[bytes, ...]) -> list[OcrResult | ModelError]:
-    answer = recognizer.submit([OcrRequest(images) for images in requests])
+def answers(
+    recognizer: Any, *requests: tuple[bytes, ...], languages: tuple[str, ...] = ()
+) -> list[OcrResult | ModelError]:
+    answer = recognizer.submit([OcrRequest(images, languages) for images in requests])
     results: list[OcrResult | ModelError] = answer.result(WAIT)
     return results
 
@@ -165,15 +182,75 @@ def test_after_close_nothing_is_taken() -> None:
         engine.submit([OcrRequest((b"",))])
 
 
-@pytest.mark.parametrize("size", [14, 48])
-def test_rendered_text_is_read(real: RapidOcrRecognizer, size: int) -> None:
-    found = read(real, page(TEXT, size=size, width=max(800, 28 * size)))
-    assert character_error_rate("\n".join(TEXT), found.text) <= MAX_ERROR_RATE
+@pytest.mark.parametrize("name", SAMPLES)
+def test_rapidocr_reads_what_was_drawn(real: RapidOcrRecognizer, name: str) -> None:
+    """Also columns one after the other, and rows of tables and receipts as rows."""
+    sample = SAMPLES[name]()
+    found = read(real, sample.image)
+    assert character_error_rate(sample.text, found.text) <= MAX_ERROR_RATE, found.text
 
 
-def test_columns_are_read_one_after_the_other(real: RapidOcrRecognizer) -> None:
-    found = read(real, two_columns(LEFT, RIGHT))
-    assert character_error_rate("\n".join((*LEFT, *RIGHT)), found.text) <= MAX_ERROR_RATE
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name not in OTHER_LANGUAGES])
+def test_tesseract_reads_what_was_drawn(tesseract: TesseractRecognizer, name: str) -> None:
+    sample = SAMPLES[name]()
+    languages = ("de",) if name == "german" else ("en",)
+    if name == "german" and "deu" not in tesseract.languages:
+        pytest.skip("tesseract's German is not installed (apt-get install tesseract-ocr-deu)")
+    (result,) = answers(tesseract, (encoded(sample.image),), languages=languages)
+    assert isinstance(result, OcrResult), result
+    found = result.pages[0].text
+    assert character_error_rate(sample.text, found) <= MAX_ERROR_RATE_TESSERACT, found
+
+
+@pytest.mark.parametrize("line", ["Invoice 2041", "Total 17", "Invoice 2024-117 for Miller"])
+@pytest.mark.parametrize(("size", "margin"), [(24, 10), (32, 4), (48, 20)])
+def test_pieces_of_a_tight_picture_are_read_once(
+    real: RapidOcrRecognizer, line: str, size: int, margin: int
+) -> None:
+    """Detection enlarges small pictures and finds overlapping pieces of the one line."""
+    found = read(real, tight(line, size, margin))
+    assert [entry.text for entry in found.lines] == [line]
+
+
+@pytest.mark.parametrize("engine", ["real", "tesseract"])
+def test_words_are_where_they_were_drawn(engine: str, request: pytest.FixtureRequest) -> None:
+    """Drawn alone at its place, a word covers the pixels of the box it was given."""
+    recognizer = request.getfixturevalue(engine)
+    words = ["Invoice", "for", "Miller", "and", "Sons"]
+    found = read(recognizer, page([" ".join(words)], 32, font="sans"))
+    assert [word.text for line in found.lines for word in line.words] == words
+    for number, word in enumerate(found.lines[0].words):
+        until = font_of("sans", 32).getlength(" ".join(words[: number + 1]))
+        own = font_of("sans", 32).getlength(words[number])
+        left, right = 40 + until - own, 40 + until
+        (x1, _), (x2, _), _, _ = word.polygon
+        assert abs(x1 - left) < 16
+        assert abs(x2 - right) < 16
+        assert 0 < word.confidence <= 1
+
+
+@pytest.mark.parametrize("engine", ["real", "tesseract"])
+def test_a_language_it_cannot_read_is_refused_by_name(
+    engine: str, request: pytest.FixtureRequest
+) -> None:
+    recognizer = request.getfixturevalue(engine)
+    image = (encoded(page(TEXT[:1])),)
+    (good,) = answers(recognizer, image, languages=("eng",))
+    assert isinstance(good, OcrResult)
+    (refused,) = answers(recognizer, image, languages=("en", "tlh"))
+    assert isinstance(refused, UnsupportedInputError)
+    assert refused.param == "languages"
+    assert "'tlh'" in refused.message
+    assert "en" in refused.message
+
+
+def test_rapidocr_has_the_letters_of_its_languages(real: RapidOcrRecognizer) -> None:
+    letters = set(real._shared.text_rec.postprocess_op.character)
+    for language, special in SPECIAL_LETTERS.items():
+        assert language in LANGUAGES
+        assert set(special) <= letters, language
+    assert not set("ảấầẩẫậ") <= letters
+    assert "vi" not in LANGUAGES
 
 
 def test_upside_down_lines_are_read(real: RapidOcrRecognizer) -> None:
