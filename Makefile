@@ -16,7 +16,7 @@ DEV_INSTALLED := $(VENV)/dev-installed
 PIP := $(PY) -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint fix bench lock clean
+.PHONY: help serve setup test test-quality lint fix bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z%<>-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 16
@@ -30,6 +30,10 @@ setup: $(DEV_INSTALLED) ## the virtual environment with everything for developme
 
 test: setup ## the whole suite (ARGS="-k name" to choose)
 	$(PY) -m pytest $(ARGS)
+
+test-quality: $(DEV_INSTALLED) ## what a better chat model does with tools and schemas (1.1 GB to fetch)
+	@$(PY) -m weights fetch qwen2.5-coder-1.5b-instruct
+	$(PY) -m pytest -m quality $(ARGS)
 
 lint: $(DEV_INSTALLED) ## style, format and types
 	$(PY) -m ruff check

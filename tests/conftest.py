@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in {"contract", "integration"}:
+        if folder in {"contract", "integration", "quality"}:
             item.add_marker(folder)
 
 

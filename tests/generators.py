@@ -58,8 +58,12 @@ class Recorder:
     """Collects the events of an engine; `react` is called with each of them on its thread."""
 
     def __init__(
-        self, react: Callable[[str, TextDelta | ModelError], object] | None = None
+        self,
+        react: Callable[[str, TextDelta | ModelError], object] | None = None,
+        *,
+        patience: float = WAIT,
     ) -> None:
+        self._patience = patience
         self.steps: list[list[str]] = []
         self.completions: dict[str, Completion] = {}
         self.react = react
@@ -85,16 +89,38 @@ class Recorder:
     def started(self, request_id: str) -> None:
         """Wait for the first event of a request."""
         with self._heard:
-            assert self._heard.wait_for(lambda: request_id in self.completions, WAIT)
+            assert self._heard.wait_for(lambda: request_id in self.completions, self._patience)
 
     def take(self, request_id: str) -> Completion:
         """Wait for the end of a request, and forget it."""
         with self._heard:
             done = self._heard.wait_for(
-                lambda: request_id in self.completions and self.completions[request_id].ended, WAIT
+                lambda: request_id in self.completions and self.completions[request_id].ended,
+                self._patience,
             )
             assert done, "the request did not end"
             return self.completions.pop(request_id)
+
+
+@dataclass
+class Call:
+    """A tool call put together from its pieces."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+def calls_of(completion: Completion) -> list[Call]:
+    calls: dict[int, Call] = {}
+    for piece in (piece for delta in completion.deltas for piece in delta.tool_calls):
+        call = calls.setdefault(piece.index, Call())
+        assert piece.id is None or not call.id
+        call.id += piece.id or ""
+        call.name += piece.name or ""
+        call.arguments += piece.arguments
+    assert list(calls) == list(range(len(calls)))
+    return list(calls.values())
 
 
 def request_of(prompt: Prompt | str, **sampling: Any) -> GenerationRequest:

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from tests.generators import (
     Completion,
     Recorder,
     assert_same_up_to_ties,
+    calls_of,
     chat,
     ids_of,
     request_of,
@@ -356,29 +357,10 @@ WEATHER = Tool("weather", "Looks it up.", json.dumps(SCHEMA))
 CLOCK = Tool("clock", parameters='{"type": "object", "properties": {}}')
 
 
-@dataclass
-class Call:
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
 @pytest.fixture(scope="module")
 def roomy(make: Make, recorder: Recorder) -> Any:
     """An engine whose context has room for descriptions of tools."""
     return make(recorder, context=1024)
-
-
-def calls_of(completion: Completion) -> list[Call]:
-    calls: dict[int, Call] = {}
-    for piece in (piece for delta in completion.deltas for piece in delta.tool_calls):
-        call = calls.setdefault(piece.index, Call())
-        assert piece.id is None or not call.id
-        call.id += piece.id or ""
-        call.name += piece.name or ""
-        call.arguments += piece.arguments
-    assert list(calls) == list(range(len(calls)))
-    return list(calls.values())
 
 
 @pytest.mark.parametrize("name", ["weather", "clock"])
