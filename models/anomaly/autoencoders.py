@@ -31,13 +31,17 @@ MAX_ABS_INPUT = 1e3
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How to train; `beta` is the weight of the divergence, None for a plain auto-encoder."""
+    """How to train; `beta` is the weight of the divergence, None for a plain auto-encoder.
+
+    The share `trimmed` of each batch that is rebuilt worst teaches nothing: it may be anomalous.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     patience: int
     seed: int
+    trimmed: float = 0.0
     beta: float | None = None
 
 
@@ -46,7 +50,8 @@ def fit_autoencoder(rows: Matrix, hidden: int, latent: int, training: Training) 
     import torch
 
     hidden = hidden or max(rows.shape[1] // 2, 8)
-    widths = (rows.shape[1], hidden, latent or max(hidden // 2, 4), hidden, rows.shape[1])
+    latent = latent or max(1, min(hidden, rows.shape[1]) // 3)
+    widths = (rows.shape[1], hidden, latent, hidden, rows.shape[1])
     source = torch.Generator().manual_seed(training.seed)
     layers = _layers(widths, twice_inner=training.beta is not None, source=source)
     data = torch.from_numpy(np.clip(rows, -MAX_ABS_INPUT, MAX_ABS_INPUT).astype(np.float32))
@@ -99,26 +104,28 @@ def _layers(widths: Sequence[int], twice_inner: bool, source: Any) -> Any:
     return layers
 
 
-def _loss(layers: Any, batch: Any, beta: float | None, source: Any) -> Any:
-    """Squared error by features, and for a vae the divergence from a standard normal (per row).
+def _loss(layers: Any, batch: Any, training: Training, source: Any) -> Any:
+    """Squared error by features, and for a vae the divergence from a standard normal.
 
     Without a `source`, the means of the inner layer are used and nothing is drawn.
     """
     import torch
-    from torch.nn.functional import mse_loss, relu
+    from torch.nn.functional import relu
 
     inner = layers[1](relu(layers[0](batch)))
-    divergence = torch.zeros(())
-    if beta is not None:
+    divergence = torch.zeros(len(batch))
+    if training.beta is not None:
         inner, log_variance = inner.chunk(2, dim=1)
         log_variance = log_variance.clamp(-20.0, 20.0)
         terms = 1 + log_variance - inner**2 - log_variance.exp()
-        divergence = -0.5 * beta * terms.mean()
+        divergence = -0.5 * training.beta * terms.mean(dim=1)
         if source is not None:
             noise = torch.randn(inner.shape, generator=source)
             inner = inner + noise * (0.5 * log_variance).exp()
     rebuilt = layers[3](relu(layers[2](inner)))
-    return mse_loss(rebuilt, batch) + divergence
+    losses = ((rebuilt - batch) ** 2).mean(dim=1) + divergence
+    kept = max(1, round((1 - training.trimmed) * len(batch)))
+    return losses.topk(kept, largest=False).values.mean()
 
 
 def _train(layers: Any, data: Any, training: Training, source: Any) -> None:
@@ -132,12 +139,12 @@ def _train(layers: Any, data: Any, training: Training, source: Any) -> None:
     best, best_loss, waited = copy.deepcopy(layers.state_dict()), float("inf"), 0
     for _ in range(training.epochs):
         for batch in torch.randperm(len(rows), generator=source).split(training.batch_size):
-            loss = _loss(layers, rows[batch], training.beta, source)
+            loss = _loss(layers, rows[batch], training, source)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            watched_loss = float(_loss(layers, watched, training.beta, None))
+            watched_loss = float(_loss(layers, watched, training, None))
         waited += 1
         if watched_loss < best_loss - MIN_GAIN:
             best, best_loss, waited = copy.deepcopy(layers.state_dict()), watched_loss, 0

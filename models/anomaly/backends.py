@@ -91,6 +91,7 @@ def _network(rows: Matrix, values: Values) -> State:
         learning_rate=values["learning_rate"],
         patience=values["patience"],
         seed=values["seed"],
+        trimmed=values["contamination"],
         beta=values.get("beta"),
     )
     return autoencoders.fit_autoencoder(rows, values["hidden"], values["latent"], training)

@@ -29,8 +29,8 @@ def _scaler(default: str) -> Parameter:
 
 SCALER = _scaler("standard")
 UNSCALED = _scaler("none")
-SUM = "exact: parts of the raw score, which they add up to"
-REPLACED = "by replacement: mean change of the raw score when the column becomes the usual value"
+SUM = "exact: they add up to the raw score less that of a typical row"
+REPLACED = "by replacement: change of the raw score when the column alone becomes typical"
 NEIGHBOURS = Parameter("n_neighbors", 20, low=1, high=1000, description="neighbours to compare to")
 LINEAR, TREE, QUADRATIC = "rows x features", "rows x log(rows)", "rows squared"
 
@@ -66,9 +66,9 @@ class Description:
 _NETWORK = (
     SCALER,
     Parameter("hidden", 0, low=0, high=1024, description="outer width; 0: features/2, at least 8"),
-    Parameter("latent", 0, low=0, high=512, description="inner width; 0: hidden/2, at least 4"),
-    Parameter("epochs", 100, low=1, high=1000, description="at most, over the training rows"),
-    Parameter("batch_size", 64, low=1, high=8192, description="rows per step of Adam"),
+    Parameter("latent", 0, low=0, high=512, description="inner width; 0: a third of the least"),
+    Parameter("epochs", 10, low=1, high=1000, description="at most, over the training rows"),
+    Parameter("batch_size", 32, low=1, high=8192, description="rows per step of Adam"),
     Parameter("learning_rate", 1e-3, low=1e-6, high=1.0, description="of Adam"),
     Parameter("patience", 10, low=1, high=1000, description="epochs without gain before the end"),
 )
@@ -80,7 +80,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         score_cost="trees x depth",
         memory="trees x samples",
         use="a first choice: many features, mixed scales, no assumption on the distribution",
-        explanation="exact by paths: parts of log2 of the raw score, against the average row",
+        explanation="exact by paths: they add up to log2 of the score less that of a typical row",
         parameters=(
             UNSCALED,
             Parameter("n_estimators", 100, low=1, high=1000, description="trees"),
@@ -197,7 +197,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         score_cost="features squared",
         memory="features squared",
         use="one elliptic cloud of correlated features, contaminated training rows",
-        explanation=f"{SUM}; may be negative",
+        explanation=SUM,
         parameters=(
             UNSCALED,
             Parameter(
@@ -293,7 +293,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         score_cost="features",
         memory="features",
         use="a rule to explain to anyone: the feature that is most deviations off its mean",
-        explanation="exact: deviations of each column; the raw score is the largest",
+        explanation="exact: deviations less those of a typical row; the raw score is the largest",
         parameters=(UNSCALED,),
     ),
     "mad": Description(
@@ -302,7 +302,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         score_cost="features",
         memory="features",
         use="as zscore by medians: for training rows that hold anomalies themselves",
-        explanation="exact: deviations of each column; the raw score is the largest",
+        explanation="exact: deviations less those of a typical row; the raw score is the largest",
         parameters=(UNSCALED,),
     ),
 }

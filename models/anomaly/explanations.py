@@ -1,7 +1,9 @@
 """Which columns made a row look anomalous, and by how much.
 
-A column's contribution has the unit of the raw score (for an isolation forest, of its log2), is
-above 0 where the column makes the row more anomalous, and is the sum over the column's features.
+A column's contribution has the unit of the raw score (for an isolation forest, of its log2). It is
+above 0 where the column makes the row more anomalous than a typical row is, and the sum over the
+column's features. Where parts are exact, a row's contributions add up to its score less the typical
+row's.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ def contributions(model: Model, rows: Matrix, typical: Matrix, blocks: Sequence[
     if len(rows) * len(blocks) > MAX_CELLS:
         most = max(1, MAX_CELLS // len(blocks))
         raise InvalidInputError(f"'explain' takes at most {most} rows of this detector.", "explain")
-    parts = model.parts(rows)
-    if parts is None:
+    parts, usual = model.parts(rows), model.parts(typical[np.newaxis])
+    if parts is None or usual is None:
         return by_replacement(model.raw, rows, typical, blocks)
+    parts -= usual
     return np.stack([sum(parts.T[block]) for block in blocks], axis=1)
 
 

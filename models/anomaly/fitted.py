@@ -103,8 +103,9 @@ class FittedDetector:
     def check_backend(self, asked: str | None) -> None:
         """Raises InvalidInputError when a client asks for another backend than the fitted one."""
         fitted = self.info.backend
-        chosen = asked == AUTO and self.info.selection is not None
-        if asked is not None and not chosen and backend_name(asked) != fitted:
+        if asked is None or (asked == AUTO and self.info.selection is not None):
+            return
+        if asked == AUTO or backend_name(asked) != fitted:
             message = f"The detector was fitted with the backend '{fitted}'."
             raise InvalidInputError(message, "backend")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.anomaly import fitted
+from models.anomaly import choosing, fitted
 from models.anomaly.calibration import Scores
 from models.anomaly.detectors import Detectors
 from models.anomaly.tables import Matrix
@@ -18,7 +18,7 @@ from models.errors import (
     InvalidInputError,
     ModelNotFoundError,
 )
-from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, Table
+from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, Selection, Table
 from tests.detector_samples import (
     ROWS,
     TABLE,
@@ -42,6 +42,8 @@ def test_what_a_fit_reports_is_what_is_stored(library: Detectors) -> None:
     assert info.features == ("0", "1", "2", "3")
     assert info.schema == tuple((name, "numeric") for name in "0123")
     assert info.normalization == "zscore"
+    assert info.parameters == (("scaler", "none"),)
+    assert (info.missing, info.selection) == ("error", None)
     assert info.size_bytes > 0
     assert info.created > 1_700_000_000
     assert info.fit_seconds > 0
@@ -71,6 +73,16 @@ def test_normalisations_agree_on_the_order_and_the_anomalies(library: Detectors)
     assert len({tuple(np.argsort(result.scores, kind="stable")) for result in results}) == 1
     for result in results:
         assert result.anomalous == tuple(value > result.threshold for value in result.scores)
+
+
+def test_probabilities_never_fall_and_agree_on_the_anomalies(library: Detectors) -> None:
+    fit(library)
+    raw, result = score(library, normalization="raw"), score(library, normalization="probability")
+    in_order = np.asarray(result.scores)[np.argsort(raw.scores)]
+    assert (np.diff(in_order) >= 0).all()
+    assert (in_order.min(), in_order.max()) == (0.0, pytest.approx(1.0, abs=1e-3))
+    assert result.anomalous == raw.anomalous
+    assert 0.5 < result.threshold < 1
 
 
 def test_a_given_threshold_decides_and_zero_is_one(library: Detectors) -> None:
@@ -130,7 +142,9 @@ def test_scalers_learn_from_the_training_rows(library: Detectors, scaler: str) -
         ({"normalization": "sigmoid"}, "normalization"),
         ({"schema": (("9", "numeric"),)}, "schema"),
         ({"schema": (("0", "pickle"),)}, "schema"),
-        ({"parameters": (("n_estimators", 5),)}, "parameters"),
+        ({"parameters": (("n_estimators", 5),)}, "parameters.n_estimators"),
+        ({"missing": "drop"}, "missing"),
+        ({"backend": "auto", "parameters": (("scaler", "none"),)}, "parameters"),
         ({"backend": "hbos", "parameters": (("n_bins", 1),)}, "parameters.n_bins"),
         ({"backend": "hbos", "parameters": (("n_bins", 2.5),)}, "parameters.n_bins"),
         ({"backend": "hbos", "parameters": (("n_bins", "5"),)}, "parameters.n_bins"),
@@ -196,3 +210,60 @@ def test_requests_for_one_detector_are_one_call(
 def test_both_names_of_lof_are_one_backend(library: Detectors) -> None:
     fit(library, backend="local_outlier_factor")
     assert score(library, backend="lof") == score(library, backend="local_outlier_factor")
+    assert library.get("pump").backend == "local_outlier_factor"
+
+
+def test_missing_cells_are_filled_as_at_the_fit(library: Detectors) -> None:
+    rows = [list(row) for row in TABLE.rows]
+    rows[3][1] = None
+    table = Table(tuple(map(tuple, rows)))
+    with pytest.raises(InvalidInputError, match="Row 3, column '1': a value is missing"):
+        fit(library, table=table)
+    assert fit(library, table=table, missing="mean").missing == "mean"
+    mean = float(np.mean([row[1] for row in rows if row[1] is not None]))
+    gap, full = Table(((1.0, None, 2.0, 3.0),)), Table(((1.0, mean, 2.0, 3.0),))
+    assert score(library, table=gap) == score(library, table=full)
+    assert score(again(library), table=gap) == score(library, table=gap)
+
+
+def test_auto_says_what_it_chose_and_why(library: Detectors) -> None:
+    info = fit(library, backend="auto")
+    assert info.selection is not None
+    assert info.selection.rows == len(TABLE.rows)
+    candidates = info.selection.candidates
+    assert {candidate.backend for candidate in candidates} == set(choosing.CANDIDATES)
+    sums = [candidate.agreement + candidate.stability for candidate in candidates]
+    assert sums == sorted(sums, reverse=True)
+    assert info.backend == candidates[0].backend
+    assert again(library).get("pump") == info
+    fit(library, "same", backend=info.backend)
+    assert score(library, backend="auto").raw == score(library, "same").raw
+    assert score(library, backend=info.backend) == score(library)
+    fit(library, "plain", backend="ecod")
+    with pytest.raises(InvalidInputError, match="fitted with the backend 'ecod'"):
+        score(library, "plain", backend="auto")
+
+
+def test_auto_takes_the_first_candidate_for_few_rows(library: Detectors) -> None:
+    info = fit(library, backend="auto", table=Table(TABLE.rows[:10]))
+    assert info.backend == "isolation_forest"
+    assert info.selection == Selection(10, ())
+
+
+def test_auto_prefers_what_is_stable_and_agreed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    up = np.arange(1.0, 11.0)
+    ranks = {
+        "isolation_forest": (up[::-1], up[::-1]),  # stable, alone
+        "ecod": (up, np.roll(up, 3)),  # agreed on, less stable
+        "hbos": (up, up),
+        "knn": (np.ones(10), np.ones(10)),  # says nothing
+        "pca": None,  # cannot be fitted
+    }
+    monkeypatch.setattr(choosing, "_ranks", lambda backend, *_: ranks[backend])
+    chosen, selection = choosing.choose(ROWS, {"seed": 1, "contamination": 0.1})
+    assert chosen == "hbos"
+    by_name = {candidate.backend: candidate for candidate in selection.candidates}
+    assert set(by_name) == {"isolation_forest", "ecod", "hbos", "knn"}
+    assert by_name["hbos"].stability == pytest.approx(1.0)
+    assert by_name["isolation_forest"].agreement < 0
+    assert (by_name["knn"].agreement, by_name["knn"].stability) == (0.0, 0.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.anomaly import statistical
+from models.anomaly import autoencoders, clusters, histograms, statistical, tails
 from models.anomaly.calibration import MAX_SCORE, Calibration
 from models.anomaly.parameters import Parameter
 from models.errors import InvalidInputError
@@ -60,44 +60,133 @@ def test_a_constant_feature_is_measured_in_its_own_unit() -> None:
         assert statistical.score_deviations(state, np.array([[7.0], [9.5]])).tolist() == [0, 2.5]
 
 
-def test_ecod_follows_the_paper() -> None:
-    state = statistical.fit_ecod(TRAIN)
-    n = len(TRAIN)
+def surprises(x: float, column: list[float]) -> tuple[float, float, float]:
+    """-log of both tail probabilities, and the one on the side of the longer tail."""
+    n = len(column)
+    low = -math.log(max(sum(v <= x for v in column) / n, 1 / (n + 1)))
+    high = -math.log(max(sum(v >= x for v in column) / n, 1 / (n + 1)))
+    skew = sum((v - mean(column)) ** 3 for v in column)
+    return low, high, low if skew < 0 else high
+
+
+def test_ecod_adds_up_the_rarer_tails() -> None:
+    state = tails.fit_tails(TRAIN)
+    columns = TRAIN.T.tolist()
 
     def naive(row: Sequence[float]) -> float:
-        left = right = auto = 0.0
-        for x, column in zip(row, TRAIN.T.tolist(), strict=True):
-            low = -math.log(max(sum(v <= x for v in column) / n, 1 / (n + 1)))
-            high = -math.log(max(sum(v >= x for v in column) / n, 1 / (n + 1)))
-            skew = sum((v - mean(column)) ** 3 for v in column)
-            left, right, auto = left + low, right + high, auto + (low if skew < 0 else high)
-        return max(left, right, auto)
+        return sum(max(surprises(x, column)) for x, column in zip(row, columns, strict=True))
 
-    assert np.allclose(statistical.score_ecod(state, TEST), by_rows(naive))
+    assert np.allclose(tails.score_ecod(state, TEST), by_rows(naive))
 
 
-def test_ecod_values_beyond_all_others_score_higher_than_the_extremes() -> None:
-    state = statistical.fit_ecod(TRAIN)
+def test_copod_adds_up_the_longer_tails() -> None:
+    state = tails.fit_tails(TRAIN)
+    columns = TRAIN.T.tolist()
+
+    def naive(row: Sequence[float]) -> float:
+        parts = [surprises(x, column) for x, column in zip(row, columns, strict=True)]
+        return sum(max(by_skew, (low + high) / 2) for low, high, by_skew in parts)
+
+    assert np.allclose(tails.score_copod(state, TEST), by_rows(naive))
+
+
+@pytest.mark.parametrize("score", [tails.score_ecod, tails.score_copod])
+def test_values_beyond_all_others_score_higher_than_the_extremes(score: Any) -> None:
+    state = tails.fit_tails(TRAIN)
     extremes = np.stack([TRAIN.max(axis=0), TRAIN.max(axis=0) + 1])
-    at, beyond = statistical.score_ecod(state, extremes)
+    at, beyond = score(state, extremes)
     assert beyond > at
 
 
-def test_hbos_follows_the_paper() -> None:
-    bins, regularizer = 5, 0.1
-    state = statistical.fit_hbos(TRAIN, bins)
+def test_a_symmetric_feature_counts_both_tails_in_ecod() -> None:
+    state = tails.fit_tails(np.array([[-1.0], [0.0], [1.0]]))
+    assert state["skew"].tolist() == [0.0]
+    (score,) = tails.score_ecod(state, np.array([[0.0]]))
+    assert score == pytest.approx(-2 * math.log(2 / 3))
+
+
+def test_hbos_adds_up_the_log_densities() -> None:
+    bins, alpha, tol = 5, 0.1, 0.5
+    state = histograms.fit_hbos(TRAIN, bins)
 
     def naive(row: Sequence[float]) -> float:
         total = 0.0
         for x, column in zip(row, TRAIN.T, strict=True):
-            counts, edges = np.histogram(column, bins=bins)
-            place = min(int((x - edges[0]) / (edges[1] - edges[0])), bins - 1)
-            inside = edges[0] <= x <= edges[-1]
-            height = counts[place] / counts.max() if inside else 0.0
-            total -= math.log(height + regularizer)
+            density, edges = np.histogram(column, bins=bins, density=True)
+            width = edges[1] - edges[0]
+            place = sum(x > edge for edge in edges[1:-1])  # closed on the right
+            inside = edges[0] - tol * width <= x <= edges[-1] + tol * width
+            total -= math.log2((density[place] if inside else 0.0) + alpha)
         return total
 
-    assert np.allclose(statistical.score_hbos(state, TEST, regularizer), by_rows(naive))
+    assert np.allclose(histograms.score_hbos(state, TEST, alpha, tol), by_rows(naive))
+
+
+def test_loda_is_the_mean_surprise_along_sparse_lines() -> None:
+    bins, cuts = 6, 7
+    state = histograms.fit_loda(TRAIN, bins, cuts, seed=3)
+    assert state["weights"].shape == (cuts, 1)  # the square root of three features, cut off
+    expected = np.zeros(len(TEST))
+    for features, weights in zip(state["features"].astype(int), state["weights"], strict=True):
+        known, asked = TRAIN[:, features] @ weights, TEST[:, features] @ weights
+        counts, edges = np.histogram(known, bins=bins)
+        shares = (counts + 1e-12) / (counts + 1e-12).sum()
+        for row, value in enumerate(asked):
+            place = sum(value > edge for edge in edges[1:-1])
+            inside = edges[0] <= value <= edges[-1]
+            expected[row] -= math.log(shares[place] if inside else 1e-12) / cuts
+    assert np.allclose(histograms.score_loda(state, TEST), expected)
+
+
+GROUPS = np.concatenate([SOURCE.normal(c, 0.1, (n, 2)) for c, n in ((0, 60), (5, 55), (10, 4))])
+
+
+def test_cblof_measures_the_distance_to_large_clusters() -> None:
+    state = clusters.fit_clusters(GROUPS, n_clusters=3, alpha=0.9, beta=5.0, seed=0)
+    large = sorted(state["centers"][state["large"] > 0].mean(axis=1).round())
+    assert large == [0.0, 5.0]
+    own = state["centers"][state["centers"].mean(axis=1).round() == 5.0][0]
+    scores = clusters.score_clusters(state, np.array([[5.0, 6.0], [10.0, 10.0]]))
+    assert scores == pytest.approx([math.dist((5, 6), own), math.dist((10, 10), own)])
+
+
+def test_cblof_takes_all_clusters_for_large_where_they_are_alike() -> None:
+    rows = np.concatenate([SOURCE.normal(5 * c, 0.1, (20, 2)) for c in range(4)])
+    state = clusters.fit_clusters(rows, n_clusters=4, alpha=0.9, beta=5.0, seed=0)
+    assert state["large"].tolist() == [1.0] * 4
+
+
+def test_no_more_clusters_than_distinct_rows() -> None:
+    state = clusters.fit_clusters(np.ones((9, 2)), n_clusters=8, alpha=0.9, beta=5.0, seed=0)
+    assert state["centers"].tolist() == [[1.0, 1.0]]
+    assert clusters.score_clusters(state, np.array([[1.0, 3.0]])).tolist() == [2.0]
+
+
+def test_an_autoencoder_rebuilds_as_torch_does() -> None:
+    import torch
+
+    rows = SOURCE.normal(size=(50, 3))
+    state = autoencoders.fit_autoencoder(rows, 8, 2, autoencoders.Training(2, 16, 1e-3, 5, seed=1))
+    values = torch.from_numpy(rows)
+    for index in range(4):
+        weight, bias = (torch.from_numpy(state[f"{kind}{index}"]) for kind in ("weight", "bias"))
+        values = torch.nn.functional.linear(values, weight, bias)
+        values = torch.relu(values) if index in (0, 2) else values
+    assert np.allclose(autoencoders.rebuild(state, rows), values.numpy())
+    errors = ((values.numpy() - rows) ** 2).mean(axis=1)
+    assert np.allclose(autoencoders.score_autoencoder(state, rows), errors)
+
+
+@pytest.mark.parametrize("beta", [None, 0.1])
+def test_training_lowers_the_error_of_the_autoencoder(beta: float | None) -> None:
+    line = SOURCE.normal(size=(200, 1)) @ np.ones((1, 4))
+
+    def error(epochs: int) -> float:
+        training = autoencoders.Training(epochs, 16, 1e-2, 100, seed=1, beta=beta)
+        state = autoencoders.fit_autoencoder(line, 8, 1, training)
+        return float(autoencoders.score_autoencoder(state, line).mean())
+
+    assert error(30) < 0.3 * error(1)
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.01, 1), (0.99, 2), (1.0, 2)])
@@ -129,6 +218,8 @@ def test_normalised_scores_follow_their_definitions() -> None:
     zscore = (raw - 50) / TRAINING_SCORES.std()
     assert np.allclose(calibration.normalized(raw, "zscore"), zscore)
     assert calibration.normalized(raw, "raw").tolist() == raw.tolist()
+    unified = [max(0.0, math.erf(z / math.sqrt(2))) for z in zscore]
+    assert np.allclose(calibration.normalized(raw, "probability"), unified)
 
 
 @pytest.mark.parametrize("contamination", [0.01, 0.1, 0.5])
@@ -147,7 +238,7 @@ def test_the_threshold_leaves_that_share_of_the_training_rows_above(contaminatio
 def test_scores_stay_finite_whatever_the_training_scores_were(training: list[float]) -> None:
     calibration = Calibration.of(np.array(training), 0.1)
     raw = np.array([-MAX_SCORE, -1.0, 0.0, 5.0, MAX_SCORE])
-    for name in ("standardization", "zscore", "raw"):
+    for name in ("standardization", "zscore", "raw", "probability"):
         scores = calibration.normalized(raw, name)
         assert np.isfinite(scores).all()
         assert (np.diff(scores) >= 0).all()

@@ -29,6 +29,17 @@ def test_numbers_stay_as_they_are() -> None:
     assert rows.dtype == np.float64
     assert rows.flags.c_contiguous
     assert rows.tolist() == [[1.0, 2.5], [0.1, 1e30]]
+
+
+@pytest.mark.parametrize("other", [1.0, "text"])
+def test_numbers_that_are_too_large_to_square_are_cut(other: Any) -> None:
+    encoder = fit_encoder(Table(((1.0, other), (2.0, other))), None)
+    rows = encoder.encode(Table(((1e308, other), (-(10**300), other))))
+    assert rows[:, 0].tolist() == [1e30, -1e30]
+
+
+def test_unnamed_columns_are_counted() -> None:
+    encoder = fit_encoder(Table(((1, 2.5), (3.0, -4))), None)
     assert encoder.features == ("0", "1")
 
 
@@ -105,10 +116,9 @@ BAD_CELLS: dict[str, tuple[Any, str]] = {
     "text": ("1", "a number is expected"),
     "bool": (True, "a number is expected"),
     "missing": (None, "a value is missing"),
-    "nan": (math.nan, "between"),
-    "infinity": (-math.inf, "between"),
-    "1e308": (1e308, "between"),
-    "huge int": (10**5000, "between"),
+    "nan": (math.nan, "a finite number is expected"),
+    "infinity": (-math.inf, "a finite number is expected"),
+    "huge int": (10**5000, "a finite number is expected"),
 }
 
 
@@ -139,9 +149,124 @@ def test_a_word_that_is_neither_true_nor_false_is_refused() -> None:
         encoded(column("binary", [True]), ["yes", "maybe"])
 
 
-def test_text_in_rows_without_names_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="Row 0, column '1': a number is expected"):
-        fit_encoder(Table(((1.0, "x"),)), None).encode(Table(((1.0, "x"),)))
+def test_rows_without_names_are_inferred_as_those_with_names() -> None:
+    rows = ((1.0, "x", True), (2.0, "y", False))
+    encoder = fit_encoder(Table(rows), None)
+    assert encoder.schema == (("0", "numeric"), ("1", "onehot"), ("2", "binary"))
+    assert encoder.encode(Table(rows)).tolist() == [[1, 1, 0, 1], [2, 0, 1, 0]]
+
+
+def test_a_text_among_the_numbers_of_a_fit_is_refused() -> None:
+    rows = Table(((1.0,), (2.0,), ("n/a",)))
+    with pytest.raises(InvalidInputError, match="Row 2, column '0': a number is expected"):
+        fit_encoder(rows, None).encode(rows)
+
+
+# --- missing cells ---------------------------------------------------------------------------
+
+
+def filled(encoding: str, missing: Any, cells: list[Any], asked: list[Any]) -> Any:
+    """Features of `asked` in a column that was fitted to `cells`."""
+    table = Table(tuple((cell,) for cell in cells), ("a",))
+    return encoded(fit_encoder(table, (("a", encoding),), missing), asked)
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("mean", [[4.0], [7.0]]),
+        ("median", [[2.0], [7.0]]),
+        ("zero", [[0.0], [7.0]]),
+        ("category", [[2.0, 1.0], [7.0, 0.0]]),
+    ],
+)
+def test_missing_numbers(missing: str, expected: list[list[float]]) -> None:
+    assert filled("numeric", missing, [1, 2, None, 9], [None, 7]) == expected
+
+
+def test_missing_truth_is_a_share_of_the_truths() -> None:
+    cells = [True, True, True, False, None]
+    assert filled("binary", "mean", cells, [None, "no"]) == [[0.75], [0.0]]
+    assert filled("binary", "median", cells, [None]) == [[1.0]]
+    assert filled("binary", "category", cells, [None, "no"]) == [[1.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "missing", "expected"),
+    [
+        ("label", "mean", [[2.0]]),
+        ("label", "median", [[2.0]]),
+        ("label", "zero", [[0.0]]),
+        ("label", "category", [[1.0]]),  # "(missing)" sorts before the letters
+        ("onehot", "mean", [[0.0, 1.0]]),
+        ("onehot", "zero", [[0.0, 0.0]]),
+        ("onehot", "category", [[1.0, 0.0, 0.0]]),
+        ("frequency", "median", [[0.5]]),
+        ("frequency", "zero", [[0.0]]),
+        ("frequency", "category", [[0.25]]),
+        ("hash", "zero", [[0.0]]),
+    ],
+)
+def test_missing_categories(encoding: str, missing: str, expected: list[list[float]]) -> None:
+    known = ["b", "a", "b", None]
+    if (encoding, missing) == ("frequency", "median"):
+        known = ["b", "b", "a", "c"]
+    assert filled(encoding, missing, known, [None]) == expected
+
+
+def test_a_missing_hash_is_that_of_its_own_category_or_the_most_frequent() -> None:
+    known = ["b", "a", "b", None]
+    assert filled("hash", "category", known, [None]) == filled("hash", "zero", known, ["(missing)"])
+    assert filled("hash", "mean", known, [None]) == filled("hash", "mean", known, ["b"])
+
+
+def test_a_category_that_was_never_missing_is_unknown_when_it_is() -> None:
+    assert filled("onehot", "category", ["a", "b"], [None]) == [[0.0, 0.0]]
+
+
+def test_encodings_are_inferred_beside_missing_cells() -> None:
+    rows = Table(((None, None, None), ("x", 1.0, True)))
+    assert fit_encoder(rows, None, "zero").schema == (
+        ("0", "onehot"),
+        ("1", "numeric"),
+        ("2", "binary"),
+    )
+
+
+def test_a_missing_number_is_marked_in_a_feature_of_its_own() -> None:
+    encoder = fit_encoder(Table(((1.0, 2.0), (None, 3.0)), NAMES), None, "category")
+    assert encoder.features == ("a", "a=(missing)", "b", "b=(missing)")
+    assert encoder.blocks == (slice(0, 2), slice(2, 4))
+    assert encoder.encode(Table(((None, 5.0), (2.0, 5.0)), NAMES)).tolist() == [
+        [5.0, 0.0, 1.0, 1.0],
+        [5.0, 0.0, 2.0, 0.0],
+    ]
+
+
+def test_a_column_without_values_has_no_mean() -> None:
+    rows = Table(((None, 1.0), (None, 2.0)), NAMES)
+    for missing in ("mean", "median"):
+        with pytest.raises(InvalidInputError, match="'b' has no values"):
+            fit_encoder(rows, None, missing)
+    assert fit_encoder(rows, None, "zero").encode(rows).tolist() == [[1.0, 0.0], [2.0, 0.0]]
+
+
+def test_only_none_is_missing() -> None:
+    rows = Table(((1.0,), (math.nan,)))
+    with pytest.raises(InvalidInputError, match="Row 1, column '0': a finite number"):
+        fit_encoder(rows, None, "mean")
+
+
+def test_policies_have_names() -> None:
+    with pytest.raises(InvalidInputError, match="error, mean, median, zero, category") as caught:
+        fit_encoder(Table(((1.0,),)), None, "drop")  # type: ignore[arg-type]
+    assert caught.value.param == "missing"
+
+
+def test_the_typical_row_has_medians_and_the_most_frequent_categories() -> None:
+    rows = tuple((value, kind) for value, kind in zip([1, 2, 90], "bab", strict=True))
+    encoder = fit_encoder(Table(rows), None)
+    assert encoder.typical(encoder.encode(Table(rows))).tolist() == [2.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(
