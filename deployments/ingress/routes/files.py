@@ -19,8 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from deployments.file_store import FileInfo, new_file_id
 from deployments.ingress.bodies import FORM, read_form
 from deployments.ingress.document_inputs import find_file
+from deployments.ingress.document_reading import ReadOptions, document_request
 from deployments.ingress.errors import RequestRefused
-from deployments.ingress.routes.ocr_request import OcrOptions, document_request
 from deployments.ingress.schemas import Body, Reply
 from deployments.ingress.server import Endpoint, Server, check_count
 from models.documents.limits import DocumentLimits
@@ -230,7 +230,7 @@ async def file_images(server: Server, request: Request, body: None) -> FileImage
     """The pages of a file as base64 PNG images; `pages` and `dpi` in the query."""
     del body
     info = await find_file(server, request.path_params["id"])
-    options = OcrOptions.model_validate(dict(request.query_params), strict=False)
+    options = ReadOptions.model_validate(dict(request.query_params), strict=False)
     wanted = document_request(server, options, StoredFile(info.id), "id")
     limit = server.config.limits.max_images
     data: list[FileImage] = []

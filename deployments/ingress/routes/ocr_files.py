@@ -9,8 +9,8 @@ from contextlib import aclosing
 from starlette.responses import Response
 
 from deployments.ingress.document_inputs import Input
+from deployments.ingress.document_reading import ReadOptions, document_request
 from deployments.ingress.routes.ocr_output import FileFormat
-from deployments.ingress.routes.ocr_request import OcrOptions, document_request
 from deployments.ingress.server import Server
 from models.page_formats.alto import alto
 from models.page_formats.hocr import hocr
@@ -35,7 +35,7 @@ async def file_reply(
     server: Server,
     wanted: FileFormat,
     model_id: str,
-    options: OcrOptions,
+    options: ReadOptions,
     inputs: Sequence[Input],
     pages: AsyncGenerator[DocumentPage],
 ) -> Response:
@@ -63,7 +63,7 @@ def _written(wanted: FileFormat, pages: Sequence[DocumentPage], model_id: str) -
 
 async def _pdf(
     server: Server,
-    options: OcrOptions,
+    options: ReadOptions,
     inputs: Sequence[Input],
     pages: Sequence[DocumentPage],
 ) -> bytes:

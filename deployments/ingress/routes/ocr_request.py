@@ -12,13 +12,13 @@ from starlette.requests import Request
 
 from deployments.ingress.bodies import FORM, media_type, read_bytes, read_form, read_json
 from deployments.ingress.document_inputs import Reference
+from deployments.ingress.document_reading import ReadOptions
 from deployments.ingress.errors import RequestRefused
 from deployments.ingress.routes.ocr_output import OcrOutput
-from deployments.ingress.schemas import Body, ModelName
+from deployments.ingress.schemas import Body
 from deployments.ingress.server import Server, check_count
-from models.documents.selection import parse_pages
 from models.errors import InvalidInputError
-from models.types import DocumentRequest, StoredFile
+from models.types import StoredFile
 
 FILE_TYPES = ("application/pdf", "image/*", "application/octet-stream")
 """Media types of a body that is the file itself; what it really is its bytes tell."""
@@ -51,31 +51,9 @@ class DocumentBody(Body):
 
 
 Images = Annotated[list[str], Field(min_length=1, max_length=10_000, fail_fast=True)]
-Pages = Annotated[list[int], Field(min_length=1, max_length=10_000, fail_fast=True)]
-PagesText = Annotated[str, Field(max_length=4096)]
 
 
-Language = Annotated[str, Field(min_length=1, max_length=32)]
-Languages = Annotated[list[Language], Field(max_length=64, fail_fast=True)]
-
-
-class OcrOptions(OcrOutput):
-    """How to read and what to answer, whatever the document is and however it was sent."""
-
-    model: ModelName | None = None
-    pages: Pages | PagesText | None = None
-    """Page numbers from 0, or ranges as in "0-5"."""
-    dpi: Annotated[int, Field(ge=36)] | None = None
-    """Resolution of rendered pages."""
-    force_ocr: bool = False
-    """Recognise also pages that bring their text along."""
-    password: Annotated[str, Field(max_length=256)] | None = Field(None, repr=False)
-    languages: Languages | None = None
-    return_boxes: bool = False
-    stream: bool = False
-
-
-class OcrBody(OcrOptions):
+class Sources(Body):
     """One `document` (Mistral), or base64 `images` or a `file_id` (the predecessor)."""
 
     document: DocumentBody | None = None
@@ -83,7 +61,7 @@ class OcrBody(OcrOptions):
     file_id: str | None = None
 
     @model_validator(mode="after")
-    def _one_input(self) -> OcrBody:
+    def _one_input(self) -> Sources:
         sent = [self.document, self.images, self.file_id]
         if sum(value is not None for value in sent) != 1:
             raise ValueError("send one of 'document', 'images' and 'file_id'")
@@ -96,6 +74,17 @@ class OcrBody(OcrOptions):
         if self.file_id is not None:
             return [Reference(StoredFile(self.file_id), "file_id")]
         return [Reference(image, f"images.{i}") for i, image in enumerate(self.images or [])]
+
+
+class OcrOptions(ReadOptions, OcrOutput):
+    """How to read and what to answer, whatever the document is and however it was sent."""
+
+    return_boxes: bool = False
+    stream: bool = False
+
+
+class OcrBody(OcrOptions, Sources):
+    """What to read, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +137,3 @@ def _options(fields: Mapping[str, Any] | FormData) -> OcrOptions:
     if "languages" in texts:
         values["languages"] = texts["languages"].split(",")
     return OcrOptions.model_validate(values, strict=False)
-
-
-def document_request(
-    server: Server, options: OcrOptions, source: bytes | StoredFile, param: str
-) -> DocumentRequest:
-    """Raises InvalidInputError for pages or a resolution that cannot be had."""
-    settings = server.config.documents
-    if options.dpi is not None and options.dpi > settings.max_dpi:
-        raise InvalidInputError(f"'dpi' is at most {settings.max_dpi}.", "dpi")
-    return DocumentRequest(
-        source=source,
-        dpi=options.dpi or settings.dpi,
-        pages=None if options.pages is None else parse_pages(options.pages),
-        force_ocr=options.force_ocr,
-        password=options.password,
-        languages=tuple(options.languages or ()),
-        param=param,
-    )
