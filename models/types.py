@@ -607,6 +607,31 @@ class Table:
     columns: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NumericTable:
+    """Rows that are all numbers, float64 [rows, columns]; NaN where a number is missing."""
+
+    values: npt.NDArray[np.float64]
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedTable:
+    """A file with a table, not read yet; a larger one is refused.
+
+    `header`: the first line of a CSV file names the columns.
+    """
+
+    format: Literal["csv", "arrow", "parquet"]
+    data: bytes = field(repr=False)
+    max_rows: int
+    max_columns: int
+    header: bool = True
+
+
+AnyTable = Table | NumericTable | UploadedTable
+
+
 @dataclass(frozen=True, slots=True)
 class FitRequest:
     """Fit the detector `backend` and keep it under `name`, replacing what was there.
@@ -618,7 +643,7 @@ class FitRequest:
 
     name: str
     backend: str
-    table: Table
+    table: AnyTable
     schema: tuple[tuple[str, str], ...] | None = None
     contamination: float = 0.1
     normalization: ScoreNormalization = "standardization"
@@ -679,7 +704,7 @@ class AnomalyScoreRequest:
     """
 
     name: str
-    table: Table
+    table: AnyTable
     backend: str | None = None
     threshold: float | None = None
     normalization: ScoreNormalization | None = None
@@ -708,6 +733,99 @@ class AnomalyScores:
     version: int
     anomalous: tuple[bool, ...] = field(default=())
     contributions: tuple[tuple[Contribution, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FitProgress:
+    """What a running fit is at; `seconds` since it began. The last one has the detector."""
+
+    stage: Literal["queued", "started", "fitting", "stored"]
+    seconds: float
+    info: DetectorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitJob:
+    """A fit in the background; times are Unix seconds, 0 for what has not come yet."""
+
+    id: str
+    model: str
+    backend: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    created: float
+    started: float = 0.0
+    updated: float = 0.0
+    finished: float = 0.0
+    error: Exception | None = None
+    info: DetectorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How a streaming detector is fitted; fixed when its first point comes.
+
+    It is fitted on the last `window_size` points once there are `min_samples`, and again after
+    every `retrain_interval` points. Numeric columns get their mean, deviation, minimum and maximum
+    over the last n points for every n of `rolling_windows`, and their values n points ago for every
+    n of `lag_periods`. `threshold` is of scores from 0 to 1.
+    """
+
+    backend: str = "ecod"
+    min_samples: int = 50
+    retrain_interval: int = 100
+    window_size: int = 1000
+    contamination: float = 0.1
+    threshold: float = 0.5
+    rolling_windows: tuple[int, ...] = ()
+    lag_periods: tuple[int, ...] = ()
+    parameters: tuple[tuple[str, float | int | str | bool], ...] = ()
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """Points for the streaming detector `name`, in their order; `given`: settings it asks for."""
+
+    name: str
+    table: Table
+    settings: StreamSettings = StreamSettings()
+    given: tuple[str, ...] = ()
+
+
+StreamStatus = Literal["collecting", "ready", "retraining"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPoint:
+    """`score` None: the detector was not fitted yet, so many points are missing."""
+
+    score: float | None
+    raw: float | None
+    anomalous: bool
+    until_ready: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A streaming detector; `samples` have come since it was created or reset."""
+
+    name: str
+    status: StreamStatus
+    settings: StreamSettings
+    samples: int
+    window: int
+    until_ready: int
+    version: int
+    columns: tuple[str, ...]
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    """The points of one request, judged before they joined the window."""
+
+    info: StreamInfo
+    points: tuple[StreamPoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
