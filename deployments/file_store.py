@@ -26,6 +26,7 @@ from models.errors import StorageError
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 META = ".json"
 PARTIAL = "partial-"
+ABANDONED_S = 86400.0
 CHUNK_BYTES = 1 << 20
 
 
@@ -98,6 +99,9 @@ class FileStore:
         """All files, oldest first. Those that have expired are deleted by the way."""
         found, now = [], time.time()
         for name in self._names():
+            if name.startswith(PARTIAL):
+                self._remove_abandoned(name, now)
+                continue
             info = self._info(name.removesuffix(META)) if name.endswith(META) else None
             if info is not None and info.expires_at <= now:
                 self._remove(info.id)
@@ -167,6 +171,12 @@ class FileStore:
             with suppress(OSError):
                 self._fs.rm_file(partial)
             raise
+
+    def _remove_abandoned(self, name: str, now: float) -> None:
+        """Delete what a process that died has left half written."""
+        with suppress(OSError, NotImplementedError):
+            if self._fs.modified(self._path(name)).timestamp() < now - ABANDONED_S:
+                self._fs.rm_file(self._path(name))
 
     def _remove(self, file_id: str) -> None:
         for name in (file_id + META, file_id):

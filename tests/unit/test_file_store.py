@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 import uuid
 from dataclasses import replace
@@ -59,6 +60,17 @@ def test_nothing_is_named_by_clients_and_nothing_half_written_stays(tmp_path: Pa
     assert "disk" not in caught.value.message
     names = sorted(path.name for path in tmp_path.rglob("*"))
     assert names == sorted(["files", added.id, f"{added.id}.json"])
+
+
+def test_what_a_dead_process_left_half_written_is_deleted_in_time(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path), max_total_bytes=100, max_files=3)
+    old, new = tmp_path / "partial-1", tmp_path / "partial-2"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, time.time() - 2 * 86400))
+    assert store.list() == []
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_deleted_files_are_gone(store: FileStore) -> None:

@@ -169,6 +169,15 @@ def test_pages_as_images(client: TestClient) -> None:
     assert len(client.get(f"/v1/files/{file_id}/images").json()["data"]) == 2
 
 
+def test_images_of_more_bytes_than_the_limit(replicas: Any, config: AppConfig) -> None:
+    limited = config.model_copy(update={"limits": LimitSettings(max_upload_bytes=1000)})
+    client = make_client(replicas, config=limited)
+    file_id = upload(client, TWO_PAGES)["id"]
+    reply = client.get(f"/v1/files/{file_id}/images")
+    assert reply.status_code == 400
+    assert "1000 bytes" in reply.json()["error"]["message"]
+
+
 def test_images_of_more_pages_than_the_limit(replicas: Any, config: AppConfig) -> None:
     limited = config.model_copy(update={"limits": LimitSettings(max_images=1)})
     client = make_client(replicas, config=limited)

@@ -7,6 +7,7 @@ import base64
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Annotated, Any, BinaryIO, Literal
@@ -41,6 +42,9 @@ CONTENT_TYPES = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
 }
+BINARY = "application/octet-stream"
+KEEPERS = ThreadPoolExecutor(4, thread_name_prefix="keep-file")
+"""Threads of their own: a file whose pages take long to count holds up other uploads only."""
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals", "ocr"]
 
 
@@ -66,7 +70,10 @@ class _Listing(Body):
 
 
 class FileReply(Reply):
-    """OpenAI's object; from `content_type` on it is ours, told from the bytes."""
+    """OpenAI's object; `content_type` and `page_count` are ours, told from the bytes.
+
+    Mistral's clients demand the last three.
+    """
 
     id: str
     object: Literal["file"] = "file"
@@ -78,6 +85,9 @@ class FileReply(Reply):
     status: Literal["processed"] = "processed"
     content_type: str
     page_count: int | None = None
+    sample_type: Literal["ocr_input"] = "ocr_input"
+    source: Literal["upload"] = "upload"
+    deleted: Literal[False] = False
 
 
 class FileListReply(Reply):
@@ -133,22 +143,20 @@ async def upload(server: Server, request: Request, form: Any) -> FileReply:
             purpose=fields.purpose,
             content_type="",
         )
-        return _reply(await asyncio.to_thread(_keep, server, info, file.file))
+        loop = asyncio.get_running_loop()
+        return _reply(await loop.run_in_executor(KEEPERS, _keep, server, info, file.file))
 
 
 def _keep(server: Server, info: FileInfo, file: BinaryIO) -> FileInfo:
     """Blocking: store the file with what its bytes tell."""
     head = file.read(PDF_MAGIC_WITHIN)
-    kind = CONTENT_TYPES.get(sniff_document(head) or "", "application/octet-stream")
-    pages = count_pages(file, _limits(server)) if head else None
+    kind = CONTENT_TYPES.get(sniff_document(head) or "")
+    limits = DocumentLimits(page_seconds=server.config.documents.page_s)
+    pages = count_pages(file, limits) if kind else None
     file.seek(0)
-    described = replace(info, content_type=kind, page_count=pages)
+    described = replace(info, content_type=kind or BINARY, page_count=pages)
     server.files.add(described, file)
     return described
-
-
-def _limits(server: Server) -> DocumentLimits:
-    return DocumentLimits(page_seconds=server.config.documents.page_s)
 
 
 def _fields(form: FormData) -> _Fields:
@@ -211,7 +219,7 @@ async def file_content(server: Server, request: Request, body: None) -> Response
         "x-content-type-options": "nosniff",
     }
     chunks = _chunks(server.files.chunks(info.id))
-    return StreamingResponse(chunks, 200, headers, media_type="application/octet-stream")
+    return StreamingResponse(chunks, 200, headers, media_type=BINARY)
 
 
 async def _chunks(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -232,11 +240,16 @@ async def file_images(server: Server, request: Request, body: None) -> FileImage
     info = await find_file(server, request.path_params["id"])
     options = ReadOptions.model_validate(dict(request.query_params), strict=False)
     wanted = document_request(server, options, StoredFile(info.id), "id")
-    limit = server.config.limits.max_images
+    limits = server.config.limits
     data: list[FileImage] = []
+    size = 0
     async with aclosing(server.clients.ocr.page_images(wanted)) as images:
         async for index, image in images:
-            check_count("pages", len(data) + 1, limit)
+            check_count("pages", len(data) + 1, limits.max_images)
+            size += len(image)
+            if size > limits.max_upload_bytes:
+                message = f"The images have more than {limits.max_upload_bytes} bytes: "
+                raise InvalidInputError(message + "ask for fewer, or for less 'dpi'.", "pages")
             data.append(FileImage(index=index, base64=base64.b64encode(image).decode()))
     return FileImagesReply(data=data)
 
