@@ -94,7 +94,7 @@ def _decode(
 
 
 def _check_png(data: bytes) -> None:
-    """Raises ValueError when a critical chunk's checksum is wrong, or struct.error at a cut.
+    """Raises ValueError when a chunk's checksum is wrong, or struct.error at a cut.
 
     Pillow does not check those of pixels, and a page with a damaged part would be read without it.
     """
@@ -104,8 +104,7 @@ def _check_png(data: bytes) -> None:
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", data, end)
-        critical = not kind[0] & 0x20
-        if critical and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+        if zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
             raise ValueError
         position = end + 4
 

@@ -9,7 +9,7 @@ from models.errors import InvalidInputError
 from models.types import PageRanges
 
 PARAM = "pages"
-RANGES = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?){0,199}")
+RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?){0,199}")
 
 
 def parse_pages(pages: Sequence[int] | str) -> PageRanges:

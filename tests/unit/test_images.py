@@ -104,6 +104,7 @@ REFUSED = {
     "html behind a magic": b"\xff\xd8\xff<html></html>",
     "claims 2^31 squared": png(2**31 - 1, 2**31 - 1),
     "50000 squared": png(50_000, 50_000, (b"IDAT", zlib.compress(b"\0" * 9999)), bits=1),
+    "13000 squared": png(13_000, 13_000, (b"IDAT", zlib.compress(bytes(9999)))),
     "no pixels": png(0, 0, (b"IDAT", zlib.compress(b""))),
     "text bomb": png(1, 1, (b"zTXt", b"k\0\0" + zlib.compress(b"x" * 50_000_000, 9))),
     "too many bytes": b"BM" + b"\0" * LIMITS.max_bytes,
@@ -118,6 +119,31 @@ def test_hostile_bytes_are_the_requests_fault(decoder: ImageDecoder, name: str) 
     for leak in ("0x", "object at", "/", "Traceback", "PIL"):
         assert leak not in caught.value.message
     assert decoder.decode(encoded(halves())).shape == (20, 40, 3)
+
+
+def test_a_png_with_a_wrong_checksum_is_refused(decoder: ImageDecoder) -> None:
+    """Of its pixels; Pillow alone would show the rest and leave out what is damaged."""
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    data = bytearray(encoded(Image.fromarray(noise)))
+    start = data.index(b"IDAT")
+    data[start + 5000] ^= 1
+    with pytest.raises(UnsupportedInputError, match="damaged"):
+        decoder.decode(bytes(data))
+
+
+def animation(frames: int) -> bytes:
+    """A GIF file of frames of one pixel each."""
+    first = encoded(Image.new("P", (1, 1)), "GIF")
+    block = first[first.index(b",") : -1]
+    return first[:-1] + block * (frames - 1) + b";"
+
+
+def test_animations_are_read_by_their_first_frame_unless_they_are_endless(
+    decoder: ImageDecoder,
+) -> None:
+    assert decoder.decode(animation(999)).shape == (1, 1, 3)
+    with pytest.raises(UnsupportedInputError):
+        decoder.decode(animation(5000))
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
