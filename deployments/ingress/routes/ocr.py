@@ -9,23 +9,29 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.document_answers import Asked, annotation, ask, fields_of
 from deployments.ingress.document_inputs import find_input
 from deployments.ingress.document_reading import read_pages
 from deployments.ingress.routes.ocr_files import file_reply
 from deployments.ingress.routes.ocr_mistral import MistralShape
-from deployments.ingress.routes.ocr_output import file_format
+from deployments.ingress.routes.ocr_output import ANNOTATION, annotation_format, file_format
 from deployments.ingress.routes.ocr_reply import ImagesShape, Shape
 from deployments.ingress.routes.ocr_request import (
     MEDIA_TYPES,
     OcrBody,
     OcrCall,
+    OcrOptions,
     read_ocr_call,
 )
 from deployments.ingress.routes.ocr_schemas import OcrReply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import DocumentPage
+from models.types import DocumentPage, OutputFormat
+
+ANNOTATION_TOKENS = 4096
+"""The longest annotation of a document."""
 
 
 async def recognize_text(server: Server, request: Request, call: OcrCall) -> Response | BaseModel:
@@ -34,6 +40,11 @@ async def recognize_text(server: Server, request: Request, call: OcrCall) -> Res
     file = file_format(call.options, request.query_params)
     if file is not None and call.options.stream:
         raise InvalidInputError("A stream has pages as JSON only.", "stream")
+    wanted = annotation_format(call.options)
+    if wanted is not None and (file or call.options.stream or call.as_images):
+        raise InvalidInputError(
+            "A document is annotated in a whole answer in Mistral's shape only.", ANNOTATION
+        )
     inputs = [await find_input(server, request, reference) for reference in call.references]
     size = sum(document.size for document in inputs)
     shape: Shape = MistralShape(spec.id, size, call.options)
@@ -45,7 +56,24 @@ async def recognize_text(server: Server, request: Request, call: OcrCall) -> Res
     if call.options.stream:
         return await event_stream(_events(pages, shape))
     async with aclosing(pages):
-        return shape.whole([page async for page in pages])
+        read = [page async for page in pages]
+    reply = shape.whole(read)
+    if wanted is not None and isinstance(reply, OcrReply):
+        reply.document_annotation = await _annotated(server, call.options, read, wanted)
+    return reply
+
+
+async def _annotated(
+    server: Server, options: OcrOptions, pages: list[DocumentPage], wanted: OutputFormat
+) -> str:
+    """JSON text about the document, by a chat model."""
+    spec = server.model(options.annotation_model, "generation")
+    asked = Asked(server, spec.id, ANNOTATION_TOKENS)
+    instruction = options.document_annotation_prompt or ""
+    with wire_names({"prompt": "pages", "response_format": ANNOTATION, "max_tokens": ANNOTATION}):
+        (answer,) = await ask(asked, [annotation(asked, pages, wanted, instruction)])
+        await fields_of(answer, [])  # refuses what was cut off
+    return answer.text
 
 
 async def _events(pages: AsyncGenerator[DocumentPage], shape: Shape) -> AsyncGenerator[bytes]:

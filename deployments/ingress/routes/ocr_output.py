@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from deployments.ingress.output_format import ResponseFormat
+from deployments.ingress.output_format import OutputFormatFields, ResponseFormat
 from deployments.ingress.schemas import Body, Refused
+from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
+from models.types import OutputFormat
 
+ANNOTATION = "document_annotation_format"
 FileFormat = Literal["text", "markdown", "hocr", "alto", "tsv", "pdf"]
 Granularity = Literal["page", "word", "block"]
 TableFormat = Literal["markdown", "html"]
@@ -35,6 +38,18 @@ class OcrOutput(Body):
     document_annotation_prompt: Annotated[str, Field(max_length=32_768)] | None = None
     annotation_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The chat model that writes the annotation; ours."""
+
+
+def annotation_format(output: OcrOutput) -> OutputFormat | None:
+    """What the document's annotation must be; None: there is to be none.
+
+    Raises InvalidInputError where it is asked for in a form that cannot carry it.
+    """
+    wire = output.document_annotation_format
+    if wire is None or wire.type == "text":
+        return None
+    with wire_names({"response_format.json_schema": f"{ANNOTATION}.json_schema"}):
+        return OutputFormatFields(response_format=wire).output_format()
 
 
 def file_format(output: OcrOutput, query: Mapping[str, Any]) -> FileFormat | None:
