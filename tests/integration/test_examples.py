@@ -17,6 +17,7 @@ EXPECTED = {
     "rerank": "giant panda",
     "classification": "negative",
     "ocr": "Invoice 2041",
+    "documents": "# Invoice 2041",
     "anomaly": "ANOMALY",
     "structured_output": "of 5, recommended: ",
     "tools": "get_temperature: ",
