@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
+import psutil
 import pytest
 
 from tests.documents import encrypted_pdf, pdf, picture_of, scanned_pdf, text_page, tiff
 from tests.integration.conftest import RunningServer
+from tests.rendered_pages import encoded
 
 LINES = ["The quick brown fox", "jumps over the lazy dog"]
 MIXED = pdf([text_page(LINES), b"1 0 0 rg 0 0 50 50 re f", text_page(["The third page"])])
@@ -62,6 +66,34 @@ def test_thirty_pages_arrive_one_by_one(server: RunningServer) -> None:
     assert [page["markdown"] for page in pages] == [f"Page number {i}" for i in range(30)]
     assert end["usage_info"] == {"pages_processed": 30, "doc_size_bytes": len(content)}
     assert events[-1] == "data: [DONE]"
+
+
+def rendering(server: RunningServer) -> list[psutil.Process]:
+    return [p for p in server.descendants() if "pdf_child.py" in " ".join(p.cmdline())]
+
+
+def test_a_client_that_leaves_ends_the_rendering(server: RunningServer) -> None:
+    content = scanned_pdf([f"Page number {index}" for index in range(100)])
+    files = {"file": ("document", content)}
+    with server.client.stream("POST", "/v1/ocr", files=files, data={"stream": "true"}) as reply:
+        first = next(line for line in reply.iter_lines() if line)
+        assert json.loads(first[6:])["markdown"] == "Page number 0"
+        assert len(rendering(server)) == 1
+    deadline = time.monotonic() + 20
+    while rendering(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert read(server, MIXED, pages="2").status_code == 200
+
+
+def test_images_are_read_while_hostile_documents_are(server: RunningServer) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        waiting = [threads.submit(read, server, HOSTILE["endless page"]) for _ in range(4)]
+        image = encoded(picture_of("Still here", (400, 200)))
+        while not all(request.done() for request in waiting):
+            [page] = read(server, image).json()["pages"]
+            assert page["markdown"] == "Still here"
+        assert [request.result().status_code for request in waiting] == [400] * 4
 
 
 @pytest.mark.parametrize("name", HOSTILE)
