@@ -21,6 +21,11 @@ from models.types import (
     FitJob,
     FitProgress,
     FitRequest,
+    SeriesRequest,
+    SeriesResult,
+    StreamInfo,
+    StreamRequest,
+    StreamResult,
 )
 
 if TYPE_CHECKING:
@@ -109,6 +114,34 @@ class Anomaly(ModelReplica["AnomalyService"]):
         """One result or error per request; requests for one detector are one vectorised call."""
         library = await self._models.get(model_id)
         return await asyncio.to_thread(library.score, requests)
+
+    async def add_to_stream(self, model_id: str, request: StreamRequest) -> StreamResult:
+        """The first fit of a detector is waited for; later ones run in the background."""
+        library = await self._models.get(model_id)
+        return await self._fitting(library.streams.add, request)
+
+    async def list_streams(self, model_id: str) -> list[StreamInfo]:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.streams.list)
+
+    async def get_stream(self, model_id: str, name: str) -> StreamInfo:
+        """Raises ModelNotFoundError, as do the next ones."""
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.streams.get, name)
+
+    async def reset_stream(self, model_id: str, name: str) -> StreamInfo:
+        library = await self._models.get(model_id)
+        return await self._fitting(library.streams.reset, name)
+
+    async def delete_stream(self, model_id: str, name: str) -> None:
+        library = await self._models.get(model_id)
+        await self._fitting(library.streams.delete, name)
+
+    async def detect_series(
+        self, model_id: str, request: SeriesRequest, last: bool
+    ) -> SeriesResult:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.judge_series, request, last)
 
     async def backends(self, model_id: str) -> list[BackendInfo]:
         library = await self._models.get(model_id)

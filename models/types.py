@@ -828,6 +828,43 @@ class StreamResult:
     points: tuple[StreamPoint, ...]
 
 
+SeriesKind = Literal["auto", "spike", "seasonal", "level_shift", "volatility"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRequest:
+    """One series of equally spaced values, to be judged by itself.
+
+    `period` None: found out; 0: there is none. `sensitivity` 0 to 99: how narrow the margins are.
+    At most `max_anomaly_ratio` of the points are anomalies. `window`: points on each side that
+    level_shift and volatility compare; None: 5 and 30.
+    """
+
+    values: tuple[float, ...]
+    kind: SeriesKind = "auto"
+    period: int | None = None
+    sensitivity: int = 95
+    max_anomaly_ratio: float = 0.25
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesResult:
+    """Float64 and bool, one entry per value; a value between `lower` and `upper` is normal.
+
+    `observed` is what was judged: the value, or what a window of values says. `severity` is from 0
+    to 1, above 0 for anomalies only.
+    """
+
+    period: int
+    observed: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    anomalous: npt.NDArray[np.bool_]
+    severity: npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterInfo:
     """A parameter of a backend: numbers lie from `low` to `high`, texts are one of `choices`."""

@@ -20,6 +20,11 @@ from models.types import (
     FitProgress,
     FitRequest,
     NumericTable,
+    SeriesRequest,
+    SeriesResult,
+    StreamInfo,
+    StreamRequest,
+    StreamResult,
     Table,
 )
 
@@ -122,6 +127,35 @@ class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
 
     async def delete_detector(self, model_id: str, name: str) -> None:
         await self._once("delete_detector", model_id, name)
+
+    async def add_to_stream(self, model_id: str, request: StreamRequest) -> StreamResult:
+        """Points that were judged by a replica that died may have joined the window."""
+        async with within(self._fit_deadline_s):
+            result: StreamResult = await self._replicas.call_once(
+                "add_to_stream", model_id, request
+            )
+        return result
+
+    async def list_streams(self, model_id: str) -> list[StreamInfo]:
+        infos: list[StreamInfo] = await self._ask("list_streams", model_id)
+        return infos
+
+    async def get_stream(self, model_id: str, name: str) -> StreamInfo:
+        info: StreamInfo = await self._ask("get_stream", model_id, name)
+        return info
+
+    async def reset_stream(self, model_id: str, name: str) -> StreamInfo:
+        info: StreamInfo = await self._once("reset_stream", model_id, name)
+        return info
+
+    async def delete_stream(self, model_id: str, name: str) -> None:
+        await self._once("delete_stream", model_id, name)
+
+    async def detect_series(
+        self, model_id: str, request: SeriesRequest, *, last: bool
+    ) -> SeriesResult:
+        result: SeriesResult = await self._ask("detect_series", model_id, request, last)
+        return result
 
     async def _ask(self, method: str, *args: Any) -> Any:
         """Of a method that may run twice."""

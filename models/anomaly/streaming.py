@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from models.anomaly.backends_table import AUTO, DESCRIPTIONS, backend_name
 from models.anomaly.detectors import Detectors
 from models.anomaly.stream_features import history_of, with_features
 from models.anomaly.stream_points import check_given, rows_of
@@ -140,6 +141,8 @@ class StreamingDetectors:
         table, settings = request.table, request.settings
         if settings.min_samples > settings.window_size:
             raise InvalidInputError("'min_samples' is above 'window_size'.", "min_samples")
+        if settings.backend != AUTO:
+            DESCRIPTIONS[backend_name(settings.backend)].values(dict(settings.parameters))
         names = table.columns or tuple(map(str, range(len(table.rows[0]))))
         stream = Stream(
             name=request.name,

@@ -449,3 +449,119 @@ def test_concurrent_single_points_are_few_calls(served: tuple[TestClient, LocalR
     calls = [args[1] for method, args in replicas.calls if method == "score"]
     assert sum(map(len, calls)) == 32
     assert len(calls) < 32
+
+
+# --- streams and series -----------------------------------------------------------------------
+
+
+def feed(client: TestClient, data: Any, model: str = "flow", **fields: Any) -> dict[str, Any]:
+    body = {"model": model, "data": data, "min_samples": 20, "window_size": 50, **fields}
+    reply = client.post("/v1/anomaly/stream", json=body)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def test_a_stream_collects_then_judges(client: TestClient) -> None:
+    first = feed(client, NAMED[0], rolling_windows=[3], include_lags=True)
+    assert (first["status"], first["samples_until_ready"]) == ("collecting", 19)
+    assert first["results"] == [
+        {"index": 0, "score": None, "is_anomaly": False, "raw_score": None,
+         "samples_until_ready": 19}
+    ]  # fmt: skip
+    feed(client, NAMED[1:25])
+    last = feed(client, dict.fromkeys(NAMES, 500.0))
+    assert (last["status"], last["model_version"], last["samples_collected"]) == ("ready", 1, 26)
+    assert last["results"][0]["is_anomaly"] is True
+    detector = client.get("/v1/anomaly/stream/flow").json()
+    assert detector["settings"]["rolling_windows"] == [3]
+    assert detector["settings"]["lag_periods"] == [1]
+    listed = client.get("/v1/anomaly/stream/detectors").json()["data"]
+    assert [entry["id"] for entry in listed] == ["flow"]
+    assert "flow" not in [m["id"] for m in client.get("/v1/anomaly/models").json()["data"]]
+    other = client.post("/v1/anomaly/stream", json={"model": "flow", "data": NAMED[0],
+                                                    "window_size": 60})  # fmt: skip
+    assert (other.status_code, other.json()["error"]["param"]) == (400, "window_size")
+    assert client.post("/v1/anomaly/stream/flow/reset").json()["samples_collected"] == 0
+    assert client.delete("/v1/anomaly/stream/flow").json()["deleted"] is True
+    for method, path in (("GET", "flow"), ("DELETE", "flow"), ("POST", "flow/reset")):
+        assert client.request(method, f"/v1/anomaly/stream/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("data", "samples"),
+    [([1.0, 2.0], 1), ([[1.0, 2.0], [3.0, 4.0]], 2), ([{"a": 1.0}, {"a": 2.0}], 2), ([1, "x"], 1)],
+    ids=str,
+)
+def test_one_point_or_several(client: TestClient, data: Any, samples: int) -> None:
+    name = f"shape{len(json.dumps(data))}"
+    assert feed(client, data, name)["samples_collected"] == samples
+    assert client.delete(f"/v1/anomaly/stream/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data": []},
+        {"data": {}},
+        {"data": [[]]},
+        {"data": [None]},
+        {"data": [1.0], "min_samples": 9},
+        {"data": [1.0], "window_size": 49},
+        {"data": [1.0], "min_samples": 100, "window_size": 60},
+        {"data": [1.0], "rolling_windows": [0]},
+        {"data": [1.0], "model": "../x"},
+        {"data": [1.0], "backend": "nope", "model": "bad"},
+    ],
+    ids=str,
+)
+def test_bad_points_are_refused(client: TestClient, fields: dict[str, Any]) -> None:
+    reply = client.post("/v1/anomaly/stream", json={"model": "refused", **fields})
+    assert reply.status_code == 400
+    assert client.get("/v1/anomaly/stream/refused").status_code == 404
+
+
+WAVE = (10 * np.sin(2 * np.pi * np.arange(240) / 24)).tolist()
+AZURE = "/anomalydetector/v1.1/timeseries"
+
+
+def test_a_series_is_judged_by_its_season(client: TestClient) -> None:
+    values = [*WAVE]
+    values[100] += 9
+    reply = client.post("/v1/anomaly/timeseries", json={"series": values}).json()
+    assert (reply["period"], reply["detector"]) == (24, "auto")
+    assert reply["summary"] == {"total_points": 240, "anomaly_count": 1, "anomaly_rate": 1 / 240}
+    point = reply["data"][100]
+    assert point["is_anomaly"] is True
+    assert point["lower"] <= point["expected"] <= point["upper"] < point["value"]
+    bad = client.post("/v1/anomaly/timeseries", json={"series": values[:5]})
+    assert (bad.status_code, bad.json()["error"]["param"]) == (400, "series")
+
+
+def test_azures_clients_find_their_routes(client: TestClient) -> None:
+    values = [*WAVE]
+    values[100] -= 9
+    series = [
+        {"timestamp": f"2026-01-{1 + i // 24:02d}T{i % 24:02d}:00:00Z", "value": value}
+        for i, value in enumerate(values)
+    ]
+    body = {"series": series, "granularity": "hourly", "sensitivity": 90, "maxAnomalyRatio": 0.2}
+    entire = client.post(f"{AZURE}/entire/detect", json=body).json()
+    assert entire["period"] == 24
+    assert [i for i, flag in enumerate(entire["isAnomaly"]) if flag] == [100]
+    assert entire["isNegativeAnomaly"][100] is True
+    assert entire["isPositiveAnomaly"][100] is False
+    assert len(entire["expectedValues"]) == len(entire["severity"]) == 240
+    assert min(entire["upperMargins"]) > 0
+    last = client.post(f"{AZURE}/last/detect", json={**body, "series": series[:101]}).json()
+    assert (last["isAnomaly"], last["isNegativeAnomaly"]) == (True, True)
+    assert last["suggestedWindow"] == 97
+    steps = [{"value": 1.0 + (i >= 50) * 9 + (i % 3) * 0.1} for i in range(100)]
+    change = client.post(f"{AZURE}/changepoint/detect", json={"series": steps}).json()
+    [index] = [i for i, flag in enumerate(change["isChangePoint"]) if flag]
+    assert abs(index - 50) <= 1
+    assert change["confidenceScores"][index] > 0.5
+    gap = client.post(f"{AZURE}/entire/detect", json={"series": series[:50] + series[51:]})
+    assert (gap.status_code, gap.json()["error"]["param"]) == (400, "series.50.timestamp")
+    late = client.post(f"{AZURE}/entire/detect", json={"series": series[::-1]})
+    assert late.json()["error"]["param"] == "series.1.timestamp"

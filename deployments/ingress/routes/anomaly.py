@@ -9,7 +9,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.ingress.routes import anomaly_backends, anomaly_fit, anomaly_models
+from deployments.ingress.routes import (
+    anomaly_backends,
+    anomaly_fit,
+    anomaly_models,
+    anomaly_series,
+    anomaly_stream,
+)
 from deployments.ingress.routes.anomaly_fit import BackendName
 from deployments.ingress.routes.anomaly_models import library
 from deployments.ingress.routes.anomaly_rows import (
@@ -193,4 +199,6 @@ ENDPOINTS = (
     ),
     *anomaly_models.ENDPOINTS,
     *anomaly_backends.ENDPOINTS,
+    *anomaly_stream.ENDPOINTS,
+    *anomaly_series.ENDPOINTS,
 )
