@@ -54,6 +54,20 @@ def planted(library: Detectors, state: bytes, **changes: Any) -> None:
     store.publish("pump", {**manifest, **changes}, {fitted.STATE_FILE: state})
 
 
+def archived_pickle(marker: Path) -> bytes:
+    """A good archive whose array is one of objects: what numpy would unpickle."""
+    objects = io.BytesIO()
+    np.save(objects, np.array([Bomb(marker)], dtype=object), allow_pickle=True)
+    good = skops.io.dumps({"scaling": None, "state": {"x": np.arange(3.0)}})
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(good)) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            target.writestr(
+                name, objects.getvalue() if name.endswith(".npy") else source.read(name)
+            )
+    return changed.getvalue()
+
+
 def hostile_states(marker: Path) -> dict[str, bytes]:
     good = skops.io.dumps({"scaling": None, "state": {"x": np.arange(3.0)}})
     return {
@@ -61,6 +75,7 @@ def hostile_states(marker: Path) -> dict[str, bytes]:
         "untrusted type": skops.io.dumps({"scaling": None, "state": Path("x")}),
         "other state": skops.io.dumps({"scaling": None, "state": IsolationForest()}),
         "no state": skops.io.dumps({"scaling": None}),
+        "pickle in an archive": archived_pickle(marker),
         "not a dictionary": skops.io.dumps([1, 2]),
         "cut": good[: len(good) // 2],
         "empty": b"",
@@ -141,6 +156,40 @@ def test_a_foreign_manifest_is_refused(library: Detectors, changes: dict[str, An
     with pytest.raises(StorageError):
         score(library)
     assert len(library.list()) <= 1
+
+
+SUFFIXES = ("skops", "json", "safetensors", "npy", "npz", "bin", "pt", "pkl", "joblib", "onnx")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pickle_by_any_name_never_runs(library: Detectors, tmp_path: Path, suffix: str) -> None:
+    """As one more file of a version that is whole otherwise, and in the place of its state."""
+    marker = tmp_path / "marker"
+    fit(library)
+    before = score(library)
+    artefact = library._store.read("pump")
+    manifest = {key: value for key, value in artefact.manifest.items() if key != "digests"}
+    bomb = pickle.dumps(Bomb(marker))
+    added = {**artefact.files, f"detector2.{suffix}": bomb}
+    library._store.publish("pump", manifest, added)
+    assert score(again(library)).raw == before.raw
+    library._store.publish("pump", manifest, {f"detector.{suffix}": bomb})
+    with pytest.raises(StorageError):
+        score(again(library))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("file", [fitted.STATE_FILE, "manifest.json", CURRENT])
+def test_a_pickle_in_the_place_of_a_file_never_runs(
+    library: Detectors, tmp_path: Path, file: str
+) -> None:
+    fit(library)
+    (path,) = tmp_path.joinpath("store").rglob(file)
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "marker")))
+    with pytest.raises(StorageError):
+        score(again(library))
+    assert again(library).list() == [] or file == fitted.STATE_FILE
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize("file", [fitted.STATE_FILE, "manifest.json", CURRENT])
