@@ -561,12 +561,22 @@ class TextLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a page of one kind, by the label of a layout model; left, top, right, bottom."""
+
+    label: str
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Lines in reading order; `width` and `height` in pixels."""
+    """Lines in reading order; `width` and `height` in pixels. `regions` where layout was looked at."""
 
     width: int
     height: int
     lines: tuple[TextLine, ...]
+    regions: tuple[Region, ...] = ()
 
     @property
     def text(self) -> str:
