@@ -34,7 +34,7 @@ Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 ENGINE_TASKS: dict[str, frozenset[Task]] = {
     "auto": frozenset({"generation"}),
     "llama_cpp": frozenset({"generation", "embedding", "rerank"}),
-    "transformers": frozenset({"generation"}),
+    "transformers": frozenset({"generation", "ocr"}),
     "torch": frozenset({"embedding", "rerank", "classification"}),
     "onnx": frozenset({"embedding", "rerank", "classification"}),
     "rapidocr": frozenset({"ocr"}),

@@ -188,7 +188,6 @@ def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Clas
 
 
 def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
-    del config
     if spec.engine == "toy":
         from models.toy.ocr import ToyTextRecognizer
 
@@ -197,9 +196,22 @@ def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) ->
         from models.ocr.tesseract import TesseractRecognizer
 
         return build(spec, TesseractRecognizer, n_threads=resources.n_threads)
+    if spec.engine == "transformers":
+        return _transformers_recognizer(spec, weights_of(spec, config), resources)
     from models.ocr.rapid import RapidOcrRecognizer
 
     return build(spec, RapidOcrRecognizer, n_threads=resources.n_threads)
+
+
+def _transformers_recognizer(spec: ModelSpec, path: Path, resources: Resources) -> TextRecognizer:
+    """PP-OCR's pair of networks, or else a vision encoder with a text decoder."""
+    from models.ocr.paddle_torch import PaddleTorchRecognizer, is_paddle_folder
+    from models.ocr.vision_decoder import vision_decoder_recognizer
+
+    make: Callable[..., TextRecognizer] = (
+        PaddleTorchRecognizer if is_paddle_folder(path) else vision_decoder_recognizer
+    )
+    return build(spec, make, path=path, n_threads=resources.n_threads, device=resources.device)
 
 
 def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> AnomalyService:

@@ -17,6 +17,9 @@ from models.tokenization import NO_LIMIT, TextTokenizer, lowercased
 LOGGER = logging.getLogger(__name__)
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
+POOLERS = ("pooler.", "encoder.pooler.")
+"""Often not trained and not stored; nothing here uses them."""
+
 
 def load_transformer(
     auto_class: Any, folder: ModelFolder, *, dtype: torch.dtype = torch.float32, **options: Any
@@ -35,7 +38,7 @@ def load_transformer(
     except LOAD_ERRORS as error:
         LOGGER.warning("a model does not load", exc_info=error)
         raise ModelLoadError("the model's weights or configuration cannot be loaded") from error
-    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    missing = [name for name in report["missing_keys"] if not name.startswith(POOLERS)]
     if missing:
         raise ModelLoadError(f"the folder has no weights for {len(missing)} of the model's tensors")
     return model.eval()

@@ -9,22 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rapidocr
 
-from models.ocr.boxes import Boxes
 from models.ocr.ctc import read_steps
-from models.ocr.line_images import (
-    LINE_HEIGHT,
-    LINE_WIDTHS,
-    batches_by_width,
-    line_input,
-    line_share,
-)
+from models.ocr.line_images import batches_by_width, line_input, line_share
 from models.ocr.lines import ReadLine
+from models.ocr.orientation import UpsideDown
+from models.ocr.rapid_detection import BLANK, RapidLineFinder, bundled_bytes, load_library
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
 from models.types import PixelArray
 
@@ -34,7 +26,6 @@ lb lt lv mi ms mt nl no oc pl pt qu rm ro sk sl sq su sv sw tl to tr yo zh zh-ha
 """
 LANGUAGES = frozenset(_CODES.split())
 """PP-OCRv6 small: Latin letters but for Vietnam's, Chinese and Japanese; one network reads all."""
-NO_BOXES = np.empty((0, 4, 2), dtype=np.float32)
 
 
 class RapidOcrRecognizer(TwoStageRecognizer):
@@ -43,32 +34,30 @@ class RapidOcrRecognizer(TwoStageRecognizer):
     def __init__(
         self, *, n_threads: int, max_pixels: int = 40_000_000, max_queued: int = 256
     ) -> None:
-        self._alone = _load(threads=n_threads)
-        self._shared = _load(threads=1)
+        library = load_library(threads=1)
+        library.recognize_txt([BLANK])  # loads the network, which is then called by itself
+        self._network = library.text_rec
         self._readers = ThreadPoolExecutor(n_threads, thread_name_prefix="ocr-lines")
-        blank = np.full((LINE_HEIGHT, LINE_WIDTHS[0], 3), 255, dtype=np.uint8)
-        for library in (self._alone, self._shared):  # networks load when they are first called
-            library(blank, use_det=True, use_cls=False, use_rec=False)
-        self._shared.cls_and_rotate([blank])
-        self._shared.recognize_txt([blank])
         networks = LineNetworks(
-            find=self._find,
-            upside_down=lambda crops: upside_down(self._shared, crops),
+            find=RapidLineFinder(n_threads),
+            upside_down=UpsideDown(),
             read=self._read_lines,
             languages=LANGUAGES,
-            memory_bytes=bundled_weights_bytes("*.onnx"),
+            memory_bytes=bundled_bytes("*.onnx"),
         )
         super().__init__(
             networks, n_threads=n_threads, max_pixels=max_pixels, max_queued=max_queued
         )
 
+    @property
+    def alphabet(self) -> Sequence[str]:
+        """The letters it can read; the first stands for none."""
+        letters: Sequence[str] = self._network.postprocess_op.character
+        return letters
+
     def close(self) -> None:
         super().close()
         self._readers.shutdown()
-
-    def _find(self, page: PixelArray, alone: bool) -> Boxes:
-        boxes = (self._alone if alone else self._shared).text_det(page).boxes
-        return NO_BOXES if boxes is None else np.asarray(boxes, dtype=np.float32)
 
     def _read_lines(self, crops: Sequence[PixelArray]) -> list[ReadLine]:
         """Long lines go first, so that the threads end together."""
@@ -78,28 +67,5 @@ class RapidOcrRecognizer(TwoStageRecognizer):
         return [read[index] for index in range(len(crops))]
 
     def _line(self, crop: PixelArray, width: int) -> ReadLine:
-        network = self._shared.text_rec
-        steps = network.session(line_input(crop, width)[np.newaxis])[0]
-        return read_steps(steps, network.postprocess_op.character, line_share(crop, width))
-
-
-def upside_down(library: rapidocr.RapidOCR, crops: Sequence[PixelArray]) -> list[bool]:
-    """Which lines stand on their head, says RapidOCR's classifier where it is sure."""
-    threshold = library.cfg.Cls.cls_thresh
-    answers = library.text_cls(list(crops)).cls_res
-    return ["180" in label and score > threshold for label, score in answers]
-
-
-def bundled_weights_bytes(pattern: str) -> int:
-    weights = Path(rapidocr.__file__).parent / "models"
-    return sum(file.stat().st_size for file in weights.glob(pattern))
-
-
-def _load(threads: int) -> Any:
-    return rapidocr.RapidOCR(
-        params={
-            "Global.log_level": "critical",
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
-            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-        }
-    )
+        steps = self._network.session(line_input(crop, width)[np.newaxis])[0]
+        return read_steps(steps, self.alphabet, line_share(crop, width))

@@ -245,7 +245,7 @@ def test_a_language_it_cannot_read_is_refused_by_name(
 
 
 def test_rapidocr_has_the_letters_of_its_languages(real: RapidOcrRecognizer) -> None:
-    letters = set(real._shared.text_rec.postprocess_op.character)
+    letters = set(real.alphabet)
     for language, special in SPECIAL_LETTERS.items():
         assert language in LANGUAGES
         assert set(special) <= letters, language
