@@ -10,8 +10,8 @@ from typing import ClassVar
 from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
 from deployments.document_pages import read_pages
-from deployments.engines import text_recognizer
 from deployments.file_store import FileStore, NoSuchFileError
+from deployments.layout import page_recognizer
 from deployments.replica import BatchReplica
 from models.base import TextRecognizer
 from models.documents.limits import DocumentLimits
@@ -41,7 +41,7 @@ class Ocr(BatchReplica[OcrRequest, OcrResult]):
         self._open_documents = asyncio.Semaphore(config.documents.max_open)
 
     def load(self, spec: ModelSpec) -> TextRecognizer:
-        return text_recognizer(spec, self._config, self._resources)
+        return page_recognizer(spec, self._config, self._resources)
 
     async def recognize(
         self, model_id: str, requests: list[OcrRequest]

@@ -26,6 +26,9 @@ from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch, locate
 
+VOCABULARY = "cl100k-base"
+"""The asset of embedding models that take OpenAI's token ids."""
+
 OK, FAILED, USAGE = 0, 1, 2
 
 
@@ -76,18 +79,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _assets_of(catalog: Catalog) -> list[ModelSpec]:
-    """What the models of a catalogue need beside their weights: embedding models, a vocabulary."""
-    readers = (spec.input_vocabulary == "cl100k" for spec in catalog.of_task("embedding"))
-    return list(load_catalog(ASSET_CATALOG)) if any(readers) else []
+    """What the models of a catalogue need beside their weights: a vocabulary, a layout model."""
+    needed = {spec.engine_options.get("layout") for spec in catalog.of_task("ocr")}
+    if any(spec.input_vocabulary == "cl100k" for spec in catalog.of_task("embedding")):
+        needed.add(VOCABULARY)
+    return [asset for asset in load_catalog(ASSET_CATALOG) if asset.id in needed]
 
 
 def _select(options: argparse.Namespace) -> list[ModelSpec]:
     """The models named, else the whole catalogue. Raises CatalogError for an unknown name."""
     catalog = load_catalog(options.catalog or SHIPPED_CATALOG)
-    assets = _assets_of(catalog)
     optional = [] if options.catalog else list(load_catalog(OPTIONAL_CATALOG))
-    needed = catalog.extended(assets)
-    known = needed.extended(optional)
+    needed = catalog.extended(_assets_of(catalog))
+    assets = _assets_of(catalog.extended(optional))
+    known = catalog.extended(assets).extended(optional)
     if not options.models:
         wants_optional = options.all or options.command in ("list", "verify")
         return list(known if wants_optional else needed)

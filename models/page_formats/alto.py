@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from models.page_formats.blocks import blocks_of, mean_confidence
+from models.page_formats.blocks import mean_confidence
 from models.page_formats.geometry import Box, around, box_of, rounded, words_of
+from models.page_formats.regions import blocks_of
 from models.page_formats.xml_text import xml_text
 from models.types import DocumentPage, Page, TextLine
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal
 
-from models.page_formats.geometry import Box, around, box_of, printed_rows, text_height
+from models.page_formats.geometry import Box, around, box_of, text_height
 from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at, tables_across
-from models.types import Page, TextLine
+from models.types import TextLine
 
 Kind = Literal[
     "text",
@@ -56,14 +56,12 @@ class Block:
         return [line for row in self.rows for line in row]
 
 
-def blocks_of(page: Page) -> list[Block]:
-    """The page's blocks in reading order."""
-    return blocks_of_rows(printed_rows(page))
+def blocks_of_rows(rows: Sequence[Row], body: float | None = None) -> list[Block]:
+    """Blocks of rows in reading order; a table is read where its first cell is.
 
-
-def blocks_of_rows(rows: Sequence[Row]) -> list[Block]:
-    """Blocks of rows in reading order; a table is read where its first cell is."""
-    body = body_height(rows)
+    `body` is the height of running text, that of the rows where it is None.
+    """
+    body = body_height(rows) if body is None else body
     tables = tables_across([line for row in rows for line in row])
     table_of = {id(line): table for table in tables for row in table for line in row}
     blocks: list[Block] = []
@@ -89,16 +87,16 @@ def _with_tables(rows: Sequence[Row], body: float) -> list[Block]:
     while index < len(rows):
         count = table_at(rows, index)
         if count:
-            blocks += [*_texts(pending, body), table_block(rows[index : index + count])]
+            blocks += [*text_blocks(pending, body), table_block(rows[index : index + count])]
             pending = []
         else:
             pending.append(rows[index])
         index += count or 1
-    return blocks + _texts(pending, body)
+    return blocks + text_blocks(pending, body)
 
 
 def table_block(rows: Sequence[Row], confidence: float | None = None) -> Block:
-    return _block("table", rows, cells=cells_of(rows), confidence=confidence)
+    return block_of("table", rows, cells=cells_of(rows), confidence=confidence)
 
 
 def body_height(rows: Sequence[Row]) -> float:
@@ -121,7 +119,9 @@ def mean_confidence(lines: Sequence[TextLine]) -> float | None:
     return fmean(line.confidence for line in lines) if lines else None
 
 
-def _texts(rows: Sequence[Row], body: float) -> list[Block]:
+def text_blocks(
+    rows: Sequence[Row], body: float, *, confidence: float | None = None
+) -> list[Block]:
     """Blocks of rows without tables."""
     if not rows:
         return []
@@ -131,7 +131,7 @@ def _texts(rows: Sequence[Row], body: float) -> list[Block]:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return [block for group in groups for block in _parts(group, body)]
+    return [block for group in groups for block in _parts(group, body, confidence)]
 
 
 def _belongs(above: Row, row: Row) -> bool:
@@ -149,17 +149,19 @@ def _belongs(above: Row, row: Row) -> bool:
     return min(first.right, second.right) > max(first.left, second.left)
 
 
-def _parts(rows: Sequence[Row], body: float) -> list[Block]:
+def _parts(rows: Sequence[Row], body: float, confidence: float | None) -> list[Block]:
     """A title, a list, a paragraph, or a paragraph that a list follows."""
-    level = _title_level(rows, body)
+    level = title_level(rows, body)
     if level:
-        return [_block("title", rows, level=level)]
+        return [block_of("title", rows, level=level, confidence=confidence)]
     start = _list_start(rows)
-    parts = [_block("text", rows[:start])] if start else []
-    return [*parts, _block("list", rows[start:])] if start < len(rows) else parts
+    parts = [block_of("text", rows[:start], confidence=confidence)] if start else []
+    if start < len(rows):
+        parts.append(block_of("list", rows[start:], confidence=confidence))
+    return parts
 
 
-def _title_level(rows: Sequence[Row], body: float) -> int:
+def title_level(rows: Sequence[Row], body: float) -> int:
     if len(rows) > MAX_TITLE_ROWS or not body:
         return 0
     height = median(text_height(line) for row in rows for line in row)
@@ -188,7 +190,7 @@ def without_mark(text: str) -> str:
     return NUMBER.sub("", BULLET.sub("", text, count=1), count=1) if list_mark(text) else text
 
 
-def _block(
+def block_of(
     kind: Kind,
     rows: Sequence[Row],
     *,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from models.page_formats.blocks import Block, blocks_of
+from models.page_formats.blocks import Block
 from models.page_formats.geometry import Box, around, box_of, rounded, text_height, words_of
+from models.page_formats.regions import blocks_of
 from models.page_formats.xml_text import xml_text
 from models.types import DocumentPage, Page, TextLine
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from models.page_formats.blocks import Block, block_text, blocks_of, list_mark, without_mark
+from models.page_formats.blocks import Block, block_text, list_mark, without_mark
+from models.page_formats.regions import blocks_of
 from models.page_formats.tables import markdown_table
 from models.types import Page
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from models.page_formats.blocks import blocks_of
 from models.page_formats.geometry import Box, around, box_of, rounded, words_of
+from models.page_formats.regions import blocks_of
 from models.types import DocumentPage, Page
 
 COLUMNS = (

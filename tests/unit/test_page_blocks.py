@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from models.page_formats.blocks import blocks_of
 from models.page_formats.geometry import box_of, words_of
 from models.page_formats.margins import with_margins
 from models.page_formats.markdown import page_markdown
+from models.page_formats.regions import blocks_of
 from models.page_formats.tables import cells_of, html_table, markdown_table
 from models.page_formats.word_places import word_places
 from models.types import TextLine

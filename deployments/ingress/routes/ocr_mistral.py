@@ -21,10 +21,11 @@ from deployments.ingress.routes.ocr_schemas import (
     PageScores,
     WordScore,
 )
-from models.page_formats.blocks import Block, blocks_of
+from models.page_formats.blocks import Block
 from models.page_formats.geometry import rounded, words_of
 from models.page_formats.margins import with_margins
 from models.page_formats.markdown import block_markdown, blocks_markdown
+from models.page_formats.regions import blocks_of
 from models.page_formats.tables import html_table, markdown_table
 from models.page_formats.word_places import word_places
 from models.types import DocumentPage

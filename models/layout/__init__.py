@@ -1,0 +1,1 @@
+"""What the parts of a page are: text, titles, tables, pictures and the like."""

@@ -1,0 +1,104 @@
+"""A recogniser that also says what the parts of each page are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+from models.base import TextRecognizer
+from models.errors import ModelError, OverloadedError
+from models.images import ImageDecoder, ImageLimits
+from models.page_batches import OcrAnswer
+from models.types import OcrRequest, OcrResult, PixelArray, Region
+
+AT_ONCE = 32
+"""Requests that are decoded, or wait for their lines; more wait before that."""
+
+
+class Detector(Protocol):
+    memory_bytes: int
+
+    def regions(self, pixels: PixelArray) -> tuple[Region, ...]: ...
+
+
+class LayoutRecognizer:
+    """A `TextRecognizer`: the lines of another one, and regions. It closes the other one.
+
+    Layout is found while the lines of the same page are read.
+    """
+
+    def __init__(
+        self,
+        lines: TextRecognizer,
+        detector: Detector,
+        *,
+        n_threads: int,
+        max_pixels: int = 40_000_000,
+        max_queued: int = 256,
+    ) -> None:
+        self._lines = lines
+        self._detector = detector
+        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="layout")
+        self._max_queued = max_queued
+        self._waiting = 0
+        self._lock = threading.Lock()
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._lines.memory_bytes + self._detector.memory_bytes
+
+    @property
+    def alive(self) -> bool:
+        return self._lines.alive
+
+    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
+        pages = sum(len(request.images) for request in requests)
+        with self._lock:
+            if self._waiting and self._waiting + pages > self._max_queued:
+                raise OverloadedError("Too many pages are waiting.")
+            self._waiting += pages
+        answer: OcrAnswer = self._threads.submit(self._answers, list(requests))
+        answer.add_done_callback(lambda _: self._left(pages))
+        return answer
+
+    def close(self) -> None:
+        self._lines.close()
+        self._threads.shutdown(cancel_futures=True)
+        self._decoder.close()
+
+    def _left(self, pages: int) -> None:
+        with self._lock:
+            self._waiting -= pages
+
+    def _answers(self, requests: list[OcrRequest]) -> list[OcrResult | ModelError]:
+        decoded = [self._decoded(request) for request in requests]
+        good = [request for request in decoded if isinstance(request, OcrRequest)]
+        reading = self._lines.submit(good)
+        regions = [list(map(self._regions, request.images)) for request in good]
+        read = iter(zip(reading.result(), regions, strict=True))
+        return [
+            request if isinstance(request, ModelError) else _joined(*next(read))
+            for request in decoded
+        ]
+
+    def _decoded(self, request: OcrRequest) -> OcrRequest | ModelError:
+        try:
+            return replace(request, images=tuple(map(self._decoder.pixels, request.images)))
+        except ModelError as error:
+            return error
+
+    def _regions(self, image: bytes | PixelArray) -> tuple[Region, ...]:
+        return () if isinstance(image, bytes) else self._detector.regions(image)
+
+
+def _joined(
+    result: OcrResult | ModelError, regions: Sequence[tuple[Region, ...]]
+) -> OcrResult | ModelError:
+    if isinstance(result, ModelError):
+        return result
+    pages = zip(result.pages, regions, strict=True)
+    return OcrResult(tuple(replace(page, regions=found) for page, found in pages))
