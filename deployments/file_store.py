@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import fsspec
 
@@ -90,24 +90,30 @@ class FileStore:
         """Raises NoSuchFileError."""
         if not FILE_ID.fullmatch(file_id):
             raise NoSuchFileError
-        info = self._info(file_id)
+        try:
+            info = _info(self._fs.cat_file(self._path(file_id + META)))
+        except OSError:
+            raise NoSuchFileError from None
         if info is None or info.expires_at <= time.time():
             raise NoSuchFileError
         return info
 
     def list(self) -> list[FileInfo]:
         """All files, oldest first. Those that have expired are deleted by the way."""
-        found, now = [], time.time()
-        for name in self._names():
+        now = time.time()
+        names = list(self._names())
+        for name in names:
             if name.startswith(PARTIAL):
                 self._remove_abandoned(name, now)
-                continue
-            info = self._info(name.removesuffix(META)) if name.endswith(META) else None
-            if info is not None and info.expires_at <= now:
+        paths = [self._path(name) for name in names if name.endswith(META)]
+        # In one call: an object store answers all of them side by side.
+        described = self._fs.cat(paths, on_error="omit") if paths else {}
+        found = [info for info in map(_info, described.values()) if info is not None]
+        for info in found:
+            if info.expires_at <= now:
                 self._remove(info.id)
-            elif info is not None:
-                found.append(info)
-        return sorted(found, key=lambda info: (info.created_at, info.id))
+        kept = [info for info in found if info.expires_at > now]
+        return sorted(kept, key=lambda info: (info.created_at, info.id))
 
     def delete(self, file_id: str) -> None:
         """Raises NoSuchFileError."""
@@ -153,13 +159,6 @@ class FileStore:
         for path in paths:
             yield os.path.basename(str(path).rstrip("/"))
 
-    def _info(self, file_id: str) -> FileInfo | None:
-        try:
-            fields: dict[str, Any] = json.loads(self._fs.cat_file(self._path(file_id + META)))
-            return FileInfo(**fields)
-        except (OSError, ValueError, TypeError):  # gone by now, or none of ours
-            return None
-
     def _write(self, name: str, content: BinaryIO) -> None:
         """Under another name first: a file is never seen half written."""
         partial = self._path(PARTIAL + uuid.uuid4().hex)
@@ -182,6 +181,13 @@ class FileStore:
         for name in (file_id + META, file_id):
             with suppress(OSError):
                 self._fs.rm_file(self._path(name))
+
+
+def _info(text: bytes) -> FileInfo | None:
+    try:
+        return FileInfo(**json.loads(text))
+    except (ValueError, TypeError):  # none of ours
+        return None
 
 
 def _is_local(file: BinaryIO) -> bool:

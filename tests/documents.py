@@ -13,8 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 A4 = (595, 842)
 
 
-def pdf(pages: Sequence[bytes], *, box: str = "0 0 595 842", catalog: str = "") -> bytes:
-    """A PDF file of one content stream per page; /F1 is Helvetica. `catalog`: more entries."""
+def pdf(
+    pages: Sequence[bytes], *, box: str = "0 0 595 842", catalog: str = "", entries: str = ""
+) -> bytes:
+    """A PDF file of one content stream per page; /F1 is Helvetica. `catalog` and `entries` are more
+    entries of the catalogue and of every page."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(count))
     objects = [
@@ -23,7 +26,7 @@ def pdf(pages: Sequence[bytes], *, box: str = "0 0 595 842", catalog: str = "") 
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
     ]
     for index, content in enumerate(pages):
-        page = f"<</Type/Page/Parent 2 0 R/MediaBox[{box}]/Contents {5 + 2 * index} 0 R"
+        page = f"<</Type/Page/Parent 2 0 R/MediaBox[{box}]/Contents {5 + 2 * index} 0 R{entries}"
         objects.append(f"{page}/Resources<</Font<</F1 3 0 R>>>>>>".encode())
         head = b"<</Length %d/Filter/FlateDecode>>stream\n"
         packed = zlib.compress(content)
@@ -46,6 +49,26 @@ def assembled(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     end = b"trailer<</Size %d/Root 1 0 R%b>>\nstartxref\n%d\n%%%%EOF\n"
     out.write(end % (len(objects) + 1, trailer, start))
     return out.getvalue()
+
+
+def form_pdf(label: str, value: str) -> bytes:
+    """A page with a label and a text field that has been filled in."""
+    look = text_page([value], x=2, top=4)
+    stream = b"<</Type/XObject/Subtype/Form/BBox[0 0 200 20]/Resources<</Font<</F1 5 0 R>>>>"
+    field = f"<</Type/Annot/Subtype/Widget/FT/Tx/T(name)/V({value})/Rect[200 750 400 770]/F 4"
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Annots[6 0 R]"
+    content = text_page([label])
+    return assembled(
+        [
+            b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[6 0 R]>>>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+            page + b"/Resources<</Font<</F1 5 0 R>>>>>>",
+            b"<</Length %d>>stream\n%b\nendstream" % (len(content), content),
+            b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+            field.encode() + b"/AP<</N 7 0 R>>>>",
+            stream + b"/Length %d>>stream\n%b\nendstream" % (len(look), look),
+        ]
+    )
 
 
 PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")

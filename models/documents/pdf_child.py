@@ -113,10 +113,19 @@ class Pdf:
         if self._page is not None:
             raw.FPDF_ClosePage(self._page)
             self._page = None
+        page = self._load(index)
+        if raw.FPDFPage_GetAnnotCount(page) > 0:
+            # What has been filled into a form becomes text of the page, once it is loaded again.
+            raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
+            raw.FPDF_ClosePage(page)
+            page = self._load(index)
+        self._page, self._index = page, index
+        return page
+
+    def _load(self, index: int) -> Any:
         page = raw.FPDF_LoadPage(self._document, index)
         if not page:
             raise Refused("damaged")
-        self._page, self._index = page, index
         return page
 
 

@@ -19,7 +19,7 @@ from models.documents.opening import Document, PdfPages, as_file, count_pages, o
 from models.errors import InvalidInputError, UnsupportedInputError
 from models.types import DocumentRequest, Page
 from tests import documents
-from tests.documents import encrypted_pdf, picture_of, scanned_pdf, text_page, tiff
+from tests.documents import encrypted_pdf, form_pdf, picture_of, scanned_pdf, text_page, tiff
 from tests.rendered_pages import encoded
 
 LIMITS = DocumentLimits(max_pages=5, max_pixels=4_000_000, page_seconds=30)
@@ -82,6 +82,34 @@ def test_columns_are_read_one_after_the_other() -> None:
     page = text_page(left, x=60) + b"\n" + text_page(right, x=330)
     with opened(documents.pdf([page])) as document:
         assert text_of(document).text.split("\n") == left + right
+
+
+def test_what_was_filled_into_a_form_is_text_of_the_page() -> None:
+    with opened(form_pdf("Name", "Ada Lovelace")) as document:
+        page = text_of(document)
+    assert page.text == "Name Ada Lovelace"
+    assert page.lines[1].continues
+    assert 200 <= page.lines[1].polygon[0][0] <= 210
+
+
+def test_positions_are_those_of_the_page_as_it_is_shown() -> None:
+    """Turned by a quarter, cut, and with an origin of its own."""
+    entries = "/Rotate 90/CropBox[50 100 550 800]"
+    content = text_page(["ink"], x=60, top=110) + b"\n0 0 0 rg 60 100 20 10 re f"
+    data = documents.pdf([content], entries=entries)
+    with opened(data) as document:
+        page = text_of(document)
+    with opened(data, force_ocr=True) as document:
+        pixels = document.page(0).content
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.shape == (500, 700, 3)
+    assert (page.width, page.height) == (700, 500)
+    rows, columns = np.nonzero(pixels.min(axis=2) < 128)
+    corners = page.lines[0].polygon
+    assert 0 <= corners[0][0] <= columns.max()
+    assert corners[0][1] <= rows.max()
+    assert corners[2][0] <= columns.max() + 20
+    assert rows.min() <= corners[2][1] <= rows.min() + 40
 
 
 def test_scans_are_read_by_their_looks_although_a_stamp_is_text() -> None:
