@@ -571,7 +571,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Lines in reading order; `width` and `height` in pixels. `regions` where layout was looked at."""
+    """Lines in reading order; `width` and `height` in pixels. `regions` where layout is found."""
 
     width: int
     height: int

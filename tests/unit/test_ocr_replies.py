@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -11,7 +12,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from models.types import DocumentPage, DocumentRequest, OcrResult, Page
+from models.types import DocumentPage, DocumentRequest, OcrResult, Page, Region
 from tests.fakes import FakeReplicas, make_client
 from tests.pages import INVOICE, WORDS, line, page
 from tests.rendered_pages import encoded
@@ -197,3 +198,42 @@ def test_streams_have_the_same_pages() -> None:
     response = ask(INVOICE, stream=True, include_blocks=True)
     events = [text.removeprefix("data: ") for text in response.text.split("\n\n") if text]
     assert json.loads(events[0]) == read(INVOICE, include_blocks=True)
+
+
+FIGURES = Page(
+    800,
+    1000,
+    (line("Figure 1", 50, 520),),
+    regions=(Region("figure", 0.9, (50, 100, 450, 500)), Region("figure", 0.8, (50, 600, 90, 630))),
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_pictures_are_cut_out_of_the_page(stream: bool) -> None:
+    response = ask(FIGURES, include_image_base64=True, image_min_size=100, stream=stream)
+    text = response.text.split("\n\n")[0].removeprefix("data: ")
+    page = json.loads(text) if stream else json.loads(text)["pages"][0]
+    (image,) = page["images"]
+    assert [image[corner] for corner in CORNERS] == [50, 100, 450, 500]
+    assert page["markdown"].startswith("![img-0.jpeg](img-0.jpeg)\n\nFigure 1")
+    head, _, data = image["image_base64"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as crop:
+        assert (crop.format, crop.size) == ("JPEG", (400, 400))
+
+
+def test_pictures_are_named_but_not_cut_unless_asked_for() -> None:
+    page = read(FIGURES, image_limit=1, include_blocks=True)
+    assert [(image["id"], image["image_base64"]) for image in page["images"]] == [
+        ("img-0.jpeg", None)
+    ]
+    assert [block.get("image_id") for block in page["blocks"]] == ["img-0.jpeg", None, None]
+    assert read(FIGURES, image_limit=0)["images"] == []
+
+
+def test_pictures_of_several_documents_are_refused() -> None:
+    client = make_client({"ocr": replicas()})
+    images = [base64.b64encode(PICTURE).decode()] * 2
+    response = client.post("/v1/ocr", json={"images": images, "include_image_base64": True})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "include_image_base64"
