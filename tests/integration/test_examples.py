@@ -19,6 +19,7 @@ EXPECTED = {
     "ocr": "Invoice 2041",
     "documents": "# Invoice 2041",
     "anomaly": "ANOMALY",
+    "anomaly_stream": "ANOMALY",
     "structured_output": "of 5, recommended: ",
     "tools": "get_temperature: ",
 }
