@@ -561,12 +561,27 @@ class TextLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TableCell:
+    """A cell of a table's grid, rows and columns from 0; left, top, right, bottom in pixels."""
+
+    row: int
+    column: int
+    row_span: int
+    column_span: int
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a page of one kind, by the label of a layout model; left, top, right, bottom."""
+    """A part of a page of one kind, by the label of a layout model; left, top, right, bottom.
+
+    `cells` of tables, where a model has told them.
+    """
 
     label: str
     confidence: float
     box: tuple[float, float, float, float]
+    cells: tuple[TableCell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
