@@ -10,24 +10,31 @@ from deployments.engines import Resources, text_recognizer, weights_of
 from models.base import TextRecognizer
 from models.errors import ModelLoadError
 
-OPTION = "layout"
-"""Of an OCR entry's `engine_options`: the asset with the layout model."""
+LAYOUT, TABLES = "layout", "tables"
+"""Of an OCR entry's `engine_options`: the assets with the models of layout and of tables."""
+
+
+OPTIONS = (LAYOUT, TABLES)
 
 
 def page_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
     """The engine of an OCR entry, with layout if the entry says so. Raises ModelLoadError."""
-    options = {name: value for name, value in spec.engine_options.items() if name != OPTION}
+    options = {name: value for name, value in spec.engine_options.items() if name not in OPTIONS}
     plain = spec.model_copy(update={"engine_options": options})
-    asset = spec.engine_options.get(OPTION)
-    if asset is None:
+    layout, tables = (spec.engine_options.get(name) for name in OPTIONS)
+    if layout is None and tables is not None:
+        raise ModelLoadError(f"'{spec.id}' has tables without layout, which finds them.")
+    if layout is None:
         return text_recognizer(plain, config, resources)
-    file = _asset(asset, config)
     from models.layout.picodet import LayoutDetector
     from models.layout.recognizer import LayoutRecognizer
+    from models.layout.slanet import TableReader
 
-    detector = LayoutDetector(file, resources.n_threads)
+    threads = resources.n_threads
+    detector = LayoutDetector(_asset(layout, config), threads)
+    reader = None if tables is None else TableReader(_asset(tables, config), threads)
     lines = text_recognizer(plain, config, resources)
-    return LayoutRecognizer(lines, detector, n_threads=resources.n_threads)
+    return LayoutRecognizer(lines, detector, reader, n_threads=threads)
 
 
 def _asset(name: object, config: AppConfig) -> Path:

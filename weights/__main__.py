@@ -79,8 +79,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _assets_of(catalog: Catalog) -> list[ModelSpec]:
-    """What the models of a catalogue need beside their weights: a vocabulary, a layout model."""
-    needed = {spec.engine_options.get("layout") for spec in catalog.of_task("ocr")}
+    """What the models of a catalogue need beside their weights: a vocabulary, models of layout."""
+    needed = {
+        spec.engine_options.get(option)
+        for spec in catalog.of_task("ocr")
+        for option in ("layout", "tables")
+    }
     if any(spec.input_vocabulary == "cl100k" for spec in catalog.of_task("embedding")):
         needed.add(VOCABULARY)
     return [asset for asset in load_catalog(ASSET_CATALOG) if asset.id in needed]

@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from models.base import TextRecognizer
 from models.errors import ModelError, OverloadedError
 from models.images import ImageDecoder, ImageLimits
 from models.page_batches import OcrAnswer
-from models.types import OcrRequest, OcrResult, PixelArray, Region
+from models.types import OcrRequest, OcrResult, PixelArray, Region, TableCell
 
+MARGIN = 8
+"""Pixels around a table that its picture has too."""
 AT_ONCE = 32
 """Requests that are decoded, or wait for their lines; more wait before that."""
 
@@ -24,16 +28,24 @@ class Detector(Protocol):
     def regions(self, pixels: PixelArray) -> tuple[Region, ...]: ...
 
 
+class Tables(Protocol):
+    memory_bytes: int
+
+    def cells(self, pixels: PixelArray) -> tuple[TableCell, ...]: ...
+
+
 class LayoutRecognizer:
     """A `TextRecognizer`: the lines of another one, and regions. It closes the other one.
 
-    Layout is found while the lines of the same page are read.
+    `tables` finds the cells of what the layout says is a table. Both work while the lines of the
+    same page are read.
     """
 
     def __init__(
         self,
         lines: TextRecognizer,
         detector: Detector,
+        tables: Tables | None = None,
         *,
         n_threads: int,
         max_pixels: int = 40_000_000,
@@ -41,6 +53,7 @@ class LayoutRecognizer:
     ) -> None:
         self._lines = lines
         self._detector = detector
+        self._tables = tables
         self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="layout")
         self._max_queued = max_queued
@@ -49,7 +62,8 @@ class LayoutRecognizer:
 
     @property
     def memory_bytes(self) -> int:
-        return self._lines.memory_bytes + self._detector.memory_bytes
+        tables = self._tables.memory_bytes if self._tables else 0
+        return self._lines.memory_bytes + self._detector.memory_bytes + tables
 
     @property
     def alive(self) -> bool:
@@ -92,7 +106,26 @@ class LayoutRecognizer:
             return error
 
     def _regions(self, image: bytes | PixelArray) -> tuple[Region, ...]:
-        return () if isinstance(image, bytes) else self._detector.regions(image)
+        if isinstance(image, bytes):
+            return ()
+        found = self._detector.regions(image)
+        return tuple(self._with_cells(region, image) for region in found)
+
+    def _with_cells(self, region: Region, page: PixelArray) -> Region:
+        if self._tables is None or region.label != "table":
+            return region
+        left, top, right, bottom = map(int, region.box)
+        left, top = max(0, left - MARGIN), max(0, top - MARGIN)
+        crop = page[top : bottom + MARGIN, left : right + MARGIN]
+        if not crop.size:
+            return region
+        cells = self._tables.cells(np.ascontiguousarray(crop))
+        return replace(region, cells=tuple(_moved(cell, left, top) for cell in cells))
+
+
+def _moved(cell: TableCell, x: int, y: int) -> TableCell:
+    left, top, right, bottom = cell.box
+    return replace(cell, box=(left + x, top + y, right + x, bottom + y))
 
 
 def _joined(

@@ -10,7 +10,16 @@ from statistics import fmean, median
 from typing import Literal
 
 from models.page_formats.geometry import Box, around, box_of, text_height
-from models.page_formats.tables import Cells, Row, cells_of, row_box, table_at, tables_across
+from models.page_formats.table_cells import FilledCell, spanning_html
+from models.page_formats.tables import (
+    Cells,
+    Row,
+    cells_of,
+    html_table,
+    row_box,
+    table_at,
+    tables_across,
+)
 from models.types import TextLine
 
 Kind = Literal[
@@ -41,7 +50,7 @@ NUMBER = re.compile(r"(?:\d{1,3}|[a-z])[.)]\s+(?=\S)")
 class Block:
     """Rows of one kind. `level` of titles: 1 to 3. `cells`: the texts of a table.
 
-    `confidence` is how sure the kind is, where a model tells it.
+    `confidence` is how sure the kind is, `spanning` the cells with their spans, where models tell.
     """
 
     kind: Kind
@@ -50,6 +59,7 @@ class Block:
     level: int = 0
     cells: Cells | None = None
     confidence: float | None = None
+    spanning: tuple[FilledCell, ...] = ()
 
     @property
     def lines(self) -> list[TextLine]:
@@ -97,6 +107,10 @@ def _with_tables(rows: Sequence[Row], body: float) -> list[Block]:
 
 def table_block(rows: Sequence[Row], confidence: float | None = None) -> Block:
     return block_of("table", rows, cells=cells_of(rows), confidence=confidence)
+
+
+def table_html(block: Block) -> str:
+    return spanning_html(block.spanning) if block.spanning else html_table(block.cells or [])
 
 
 def body_height(rows: Sequence[Row]) -> float:

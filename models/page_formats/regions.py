@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from models.page_formats.blocks import (
     Block,
@@ -15,6 +16,7 @@ from models.page_formats.blocks import (
     title_level,
 )
 from models.page_formats.geometry import Box, box_of, printed_rows
+from models.page_formats.table_cells import filled_cells, grid_of
 from models.page_formats.tables import Row
 from models.reading_order import rows_across
 from models.types import Page, Region, TextLine
@@ -95,6 +97,10 @@ def _region_blocks(region: Region, rows: list[Row], body: float) -> list[Block]:
         lines = [line for row in rows for line in row]
         order = rows_across([line.polygon for line in lines])
         table = [[lines[index] for index in row] for row in order]
+        filled = filled_cells(region.cells, lines)
+        if filled:
+            block = block_of("table", table, cells=grid_of(filled), confidence=score)
+            return [replace(block, spanning=tuple(filled))]
         if max(map(len, table)) > 1:
             return [table_block(table, score)]
         return text_blocks(rows, body)

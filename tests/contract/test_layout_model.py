@@ -13,13 +13,13 @@ from config.catalog import ASSET_CATALOG, load_catalog
 from config.paths import default_weights_dir
 from models.errors import ModelLoadError
 from models.layout.picodet import LayoutDetector
+from models.layout.slanet import TableReader
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
 
-@pytest.fixture(scope="module")
-def model() -> Path:
-    spec = load_catalog(ASSET_CATALOG).find("layout-cdla")
+def fetched(name: str) -> Path:
+    spec = load_catalog(ASSET_CATALOG).find(name)
     assert spec is not None
     try:
         path = fetch(spec, cache=WeightsCache(default_weights_dir()))
@@ -27,6 +27,11 @@ def model() -> Path:
         pytest.skip(str(error))
     assert path is not None
     return path
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    return fetched("layout-cdla")
 
 
 def drawn() -> Image.Image:
@@ -65,6 +70,14 @@ def test_regions_of_a_page(model: Path) -> None:
     assert "footer" in found
 
 
+def test_cells_of_a_table() -> None:
+    table = np.asarray(drawn().crop((110, 590, 1130, 910)))
+    cells = TableReader(fetched("slanet-plus"), n_threads=1).cells(table)
+    assert [(c.row, c.column) for c in cells] == [(r, c) for r in range(6) for c in range(4)]
+    assert {(c.row_span, c.column_span) for c in cells} == {(1, 1)}
+    assert cells[5].box == pytest.approx((310, 60, 590, 110), abs=40)
+
+
 def test_a_blank_page_has_no_regions(model: Path) -> None:
     blank = np.full((800, 600, 3), 255, dtype=np.uint8)
     assert LayoutDetector(model, n_threads=1).regions(blank) == ()
@@ -74,3 +87,5 @@ def test_what_is_no_layout_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelLoadError):
         LayoutDetector(tmp_path / "model.onnx", n_threads=1)
+    with pytest.raises(ModelLoadError):
+        TableReader(tmp_path / "model.onnx", n_threads=1)

@@ -14,10 +14,12 @@ from models.base import TextRecognizer
 from models.errors import ModelError, OverloadedError, UnsupportedInputError
 from models.layout.picodet import boxes_of, surest
 from models.layout.recognizer import LayoutRecognizer
+from models.layout.slanet import cells_of_tokens
+from models.page_formats.blocks import table_html
 from models.page_formats.markdown import page_markdown
 from models.page_formats.regions import blocks_of
 from models.toy.ocr import ToyTextRecognizer
-from models.types import OcrRequest, OcrResult, Page, PixelArray, Region
+from models.types import OcrRequest, OcrResult, Page, PixelArray, Region, TableCell
 from tests.pages import line, page, row
 from tests.rendered_pages import encoded
 
@@ -127,6 +129,69 @@ def test_regions_say_what_blocks_are() -> None:
     assert blocks[4].box == (40, 500, 700, 690)
     assert blocks[3].cells == [["a", "b"], ["c", "d"]]
     assert sum(len(block.lines) for block in blocks) == len(LINES)
+
+
+def cell(row: int, column: int, *box: float, spans: tuple[int, int] = (1, 1)) -> TableCell:
+    left, top, right, bottom = box
+    return TableCell(row, column, *spans, (left, top, right, bottom))
+
+
+def test_tags_become_cells_of_a_grid() -> None:
+    box = (0.0, 0.0, 1.0, 1.0)
+    written = ["<tr>", "<td", ' rowspan="2"', ">", "</td>", "<td", ' colspan="2"', ">", "</td>"]
+    written += ["</tr>", "<tr>", "<td></td>", "<td></td>", "</tr>"]
+    cells = cells_of_tokens([(tag, box) for tag in written])
+    places = [(c.row, c.column, c.row_span, c.column_span) for c in cells]
+    assert places == [(0, 0, 2, 1), (0, 1, 1, 2), (1, 1, 1, 1), (1, 2, 1, 1)]
+    assert cells_of_tokens([("<td></td>", box)]) == []
+
+
+CELLS = (
+    cell(0, 0, 40, 390, 500, 425, spans=(1, 2)),
+    cell(1, 0, 40, 425, 250, 460),
+    cell(1, 1, 250, 425, 500, 460),
+)
+
+
+def test_words_are_put_into_the_cells_that_a_model_tells() -> None:
+    regions = (Region("table", 0.9, (40, 390, 700, 460), CELLS),)
+    (block,) = blocks_of(Page(800, 1000, tuple(TABLE), regions))
+    assert block.cells == [["a b", ""], ["c", "d"]]
+    assert table_html(block) == (
+        '<table><tr><td colspan="2">a b</td></tr><tr><td>c</td><td>d</td></tr></table>'
+    )
+
+
+def test_cells_that_do_not_fit_the_words_are_not_believed() -> None:
+    elsewhere = (cell(0, 0, 600, 600, 700, 700), cell(0, 1, 700, 600, 800, 700))
+    regions = (Region("table", 0.9, (40, 390, 700, 460), elsewhere),)
+    (block,) = blocks_of(Page(800, 1000, tuple(TABLE), regions))
+    assert block.cells == [["a", "b"], ["c", "d"]]
+    assert table_html(block).startswith("<table><tr><td>a</td><td>b</td></tr>")
+
+
+class OneTable:
+    """Says that every page is a table, and the whole of its picture one cell."""
+
+    memory_bytes = 5
+
+    def regions(self, pixels: PixelArray) -> tuple[Region, ...]:
+        return (Region("table", 0.9, (20, 30, 60, 70)), Region("text", 0.9, (0, 0, 5, 5)))
+
+    def cells(self, pixels: PixelArray) -> tuple[TableCell, ...]:
+        height, width = pixels.shape[:2]
+        return (cell(0, 0, 0, 0, width, height),)
+
+
+def test_cells_are_in_pixels_of_the_page() -> None:
+    engine = LayoutRecognizer(ToyTextRecognizer(), OneTable(), OneTable(), n_threads=1)
+    (result,) = engine.submit([OcrRequest((picture(100, 100),))]).result(60)
+    engine.close()
+    assert isinstance(result, OcrResult)
+    table, text = result.pages[0].regions
+    assert [cell.box for cell in table.cells] == [(12, 22, 68, 78)]
+    assert text.cells == ()
+    assert engine.memory_bytes == 10
 
 
 def test_a_title_is_one_although_it_is_not_high() -> None:

@@ -188,7 +188,7 @@ def test_optional_models_are_known_by_name_and_fetched_only_when_asked(
     assert main(["fetch", "--all", *options]) == 0
     optional = [spec.id for spec in load_catalog(OPTIONAL_CATALOG) if spec.source.kind != "builtin"]
     assert "qwen2.5-coder-1.5b-instruct" in optional
-    assert fetched == [*starter, "layout-cdla", *optional]
+    assert fetched == [*starter, "layout-cdla", "slanet-plus", *optional]
 
 
 def test_every_command_and_option_is_documented() -> None:

@@ -21,12 +21,11 @@ from deployments.ingress.routes.ocr_schemas import (
     PageScores,
     WordScore,
 )
-from models.page_formats.blocks import Block
+from models.page_formats.blocks import Block, table_html
 from models.page_formats.geometry import rounded, words_of
 from models.page_formats.margins import with_margins
 from models.page_formats.markdown import block_markdown, blocks_markdown
 from models.page_formats.regions import blocks_of
-from models.page_formats.tables import html_table, markdown_table
 from models.page_formats.word_places import word_places
 from models.types import DocumentPage
 
@@ -109,12 +108,12 @@ class _WrittenPage:
         form = self._output.table_format
         if form is None:
             return []
-        write, ending = (html_table, "html") if form == "html" else (markdown_table, "md")
+        write, ending = (table_html, "html") if form == "html" else (block_markdown, "md")
         tables: list[OcrTable] = []
         for block in self._blocks:
             if block.kind == "table" and block.cells:
                 name = self._names[id(block)] = f"tbl-{first + len(tables)}.{ending}"
-                tables.append(OcrTable(id=name, content=write(block.cells), format=form))
+                tables.append(OcrTable(id=name, content=write(block), format=form))
         return tables
 
     def _images(self, first: int) -> list[OcrImage]:
