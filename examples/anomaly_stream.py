@@ -9,7 +9,12 @@ import numpy as np
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
 client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120)
-settings = {"model": "pump-live", "min_samples": 100, "rolling_windows": [5], "lag_periods": [1]}
+settings = {
+    "model": "pump-live",
+    "min_samples": 100,
+    "contamination": 0.01,
+    "rolling_windows": [5],
+}
 
 random = np.random.default_rng(0)
 usual = [{"pressure": p} for p in random.normal(3.0, 0.1, 120).tolist()]

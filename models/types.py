@@ -792,7 +792,8 @@ class StreamSettings:
     It is fitted on the last `window_size` points once there are `min_samples`, and again after
     every `retrain_interval` points. Numeric columns get their mean, deviation, minimum and maximum
     over the last n points for every n of `rolling_windows`, and their values n points ago for every
-    n of `lag_periods`. `threshold` is of scores from 0 to 1.
+    n of `lag_periods`. `threshold` is of scores from 0 to 1;
+    None: that of the contamination.
     """
 
     backend: str = "ecod"
@@ -800,7 +801,7 @@ class StreamSettings:
     retrain_interval: int = 100
     window_size: int = 1000
     contamination: float = 0.1
-    threshold: float = 0.5
+    threshold: float | None = None
     rolling_windows: tuple[int, ...] = ()
     lag_periods: tuple[int, ...] = ()
     parameters: tuple[tuple[str, float | int | str | bool], ...] = ()
@@ -847,10 +848,14 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """The points of one request, judged before they joined the window."""
+    """The points of one request, judged before they joined the window.
+
+    `threshold` is the one that judged them, None where none was.
+    """
 
     info: StreamInfo
     points: tuple[StreamPoint, ...]
+    threshold: float | None = None
 
 
 SeriesKind = Literal["auto", "spike", "seasonal", "level_shift", "volatility"]

@@ -41,6 +41,9 @@ from models.types import (
 
 LOGGER = logging.getLogger(__name__)
 
+Judgement = tuple[tuple[StreamPoint, ...], float | None]
+"""Points, and the threshold that judged them, None where none was."""
+
 MAX_STREAMS = 10_000
 MAX_CACHED = 256
 LOCK_CHARS = 16
@@ -72,17 +75,17 @@ class StreamingDetectors:
             rows = rows_of(stream, request.table)
             window = self._window(key, stream)
             try:
-                points = self._judge(stream, window, rows)
+                points, threshold = self._judge(stream, window, rows)
                 self._states.append(stream, window, rows)
             except BaseException:
                 self._forget(stream)
                 raise
             fitted_at = self._states.fitted_at(stream)
         if fitted_at is None:
-            return StreamResult(self._info(stream, window.count, None), points)
+            return StreamResult(self._info(stream, window.count, None), points, threshold)
         if window.count - fitted_at >= stream.settings.retrain_interval:
             self._retrain_in_background(key, stream)
-        return StreamResult(self._info(stream, window.count, fitted_at), points)
+        return StreamResult(self._info(stream, window.count, fitted_at), points, threshold)
 
     def list(self) -> list[StreamInfo]:
         infos = []
@@ -156,9 +159,7 @@ class StreamingDetectors:
         self._states.create(stream)
         return stream
 
-    def _judge(
-        self, stream: Stream, window: Window, rows: Sequence[Row]
-    ) -> tuple[StreamPoint, ...]:
+    def _judge(self, stream: Stream, window: Window, rows: Sequence[Row]) -> Judgement:
         """The first points may complete the window; those after them are judged by the fit."""
         if self._states.fitted_at(stream) is not None:
             return self._scored(stream, list(window.rows), rows)
@@ -168,17 +169,16 @@ class StreamingDetectors:
             StreamPoint(None, None, False, missing - index - 1) for index in range(len(first))
         )
         if len(first) < missing:
-            return points
+            return points, None
         known = [*window.rows, *first][-stream.settings.window_size :]
         if not self._fitted(stream, known, window.count + len(first)):
-            return (*points, *(StreamPoint(None, None, False) for _ in rest))
-        return (*points, *self._scored(stream, known, rest))
+            return (*points, *(StreamPoint(None, None, False) for _ in rest)), None
+        judged, threshold = self._scored(stream, known, rest)
+        return (*points, *judged), threshold
 
-    def _scored(
-        self, stream: Stream, known: Sequence[Row], rows: Sequence[Row]
-    ) -> tuple[StreamPoint, ...]:
+    def _scored(self, stream: Stream, known: Sequence[Row], rows: Sequence[Row]) -> Judgement:
         if not rows:
-            return ()
+            return (), None
         history = known[len(known) - min(len(known), history_of(stream.settings)) :]
         table = with_features([*history, *rows], stream.columns, stream.settings, len(history))
         request = AnomalyScoreRequest(
@@ -191,7 +191,7 @@ class StreamingDetectors:
         if isinstance(result, ModelError):
             raise result
         entries = zip(result.scores, result.raw, result.anomalous, strict=True)
-        return tuple(StreamPoint(*entry) for entry in entries)
+        return tuple(StreamPoint(*entry) for entry in entries), result.threshold
 
     def _fitted(self, stream: Stream, rows: Sequence[Row], count: int) -> bool:
         """Fit, and say whether that could be done with these points."""

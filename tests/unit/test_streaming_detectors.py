@@ -253,6 +253,22 @@ def test_features_find_what_a_point_alone_does_not_show(streams: StreamingDetect
     assert not feed(streams, odd, "plain", plain).points[0].anomalous
 
 
+def test_the_threshold_is_that_of_the_contamination_or_the_one_given(
+    streams: StreamingDetectors,
+) -> None:
+    learned = feed(streams, POINTS[:400], "learned")
+    assert learned.threshold is not None
+    assert learned.threshold > 0.5
+    flagged = [point for point in learned.points if point.anomalous]
+    assert all(point.score > learned.threshold for point in flagged)  # type: ignore[operator]
+    given = StreamSettings(
+        min_samples=20, retrain_interval=30, window_size=50, contamination=0.05, threshold=0.0
+    )
+    result = feed(streams, POINTS[:22], "given", given)
+    assert result.threshold == 0.0
+    assert [point.anomalous for point in result.points] == [False] * 20 + [True] * 2
+
+
 def test_there_are_only_so_many(
     streams: StreamingDetectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:

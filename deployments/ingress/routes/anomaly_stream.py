@@ -36,7 +36,7 @@ class StreamBody(LenientBody):
     retrain_interval: Annotated[int, Field(ge=10, le=10_000_000)] = 100
     window_size: Annotated[int, Field(ge=50, le=MAX_WINDOW)] = 1000
     contamination: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     rolling_windows: Steps = Field(default_factory=list)
     include_lags: bool = False
     lag_periods: Steps = Field(default_factory=list)
@@ -75,7 +75,7 @@ class StreamSettingsReply(Reply):
     retrain_interval: int
     window_size: int
     contamination: float
-    threshold: float
+    threshold: float | None
     rolling_windows: list[int]
     lag_periods: list[int]
     parameters: dict[str, float | int | bool | str]
@@ -115,7 +115,7 @@ class StreamReply(Reply):
     model_version: int
     samples_collected: int
     samples_until_ready: int
-    threshold: float
+    threshold: float | None
 
 
 class StreamList(Reply):
@@ -139,7 +139,7 @@ async def add(server: Server, request: Request, body: StreamBody) -> StreamReply
         model_version=info.version,
         samples_collected=info.samples,
         samples_until_ready=info.until_ready,
-        threshold=info.settings.threshold,
+        threshold=result.threshold,
     )
 
 
