@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from math import hypot
 
 from models.page_formats.geometry import Box, box_of, words_of
 from models.page_formats.tables import Cells
@@ -28,11 +29,11 @@ def filled_cells(cells: Sequence[TableCell], lines: Sequence[TextLine]) -> list[
         for word in words_of(line):
             count += 1
             x, y = box_of(word.polygon).middle
-            distances = [_distance(Box(*cell.box), x, y) for cell in cells]
+            distances = [_distances(Box(*cell.box), x, y) for cell in cells]
             nearest = min(range(len(cells)), key=distances.__getitem__, default=None)
             if nearest is None:
                 return []
-            stray += distances[nearest] > 0
+            stray += distances[nearest][0] > 0
             texts[nearest].append(word.text)
     if stray > MAX_STRAY_SHARE * count:
         return []
@@ -61,7 +62,9 @@ def spanning_html(cells: Sequence[FilledCell]) -> str:
     )
 
 
-def _distance(box: Box, x: float, y: float) -> float:
-    across = max(box.left - x, 0, x - box.right)
-    down = max(box.top - y, 0, y - box.bottom)
-    return float(max(across, down))
+def _distances(box: Box, x: float, y: float) -> tuple[float, float]:
+    """To the cell, 0 inside of it, and to its middle: cells may overlap a little."""
+    across = max(box.left - x, 0.0, x - box.right)
+    down = max(box.top - y, 0.0, y - box.bottom)
+    middle = box.middle
+    return max(across, down), hypot(middle[0] - x, middle[1] - y)

@@ -189,9 +189,32 @@ def test_cells_are_in_pixels_of_the_page() -> None:
     engine.close()
     assert isinstance(result, OcrResult)
     table, text = result.pages[0].regions
-    assert [cell.box for cell in table.cells] == [(12, 22, 68, 78)]
+    assert [cell.box for cell in table.cells] == [(16, 26, 64, 74)]
     assert text.cells == ()
     assert engine.memory_bytes == 10
+
+
+class Uncertain(OneTable):
+    """Cells that lie over each other, unless the picture has so many pixels."""
+
+    def __init__(self, good_width: int) -> None:
+        self._good_width = good_width
+
+    def cells(self, pixels: PixelArray) -> tuple[TableCell, ...]:
+        second = 20 if pixels.shape[1] == self._good_width else 10
+        return cell(0, 0, 0, 0, 20, 40), cell(0, 1, second, 0, 40, 40)
+
+
+@pytest.mark.parametrize(("good_width", "count"), [(48, 2), (40, 2), (64, 2), (99, 0)])
+def test_cells_over_each_other_are_looked_for_again_and_not_believed(
+    good_width: int, count: int
+) -> None:
+    tables = Uncertain(good_width)
+    engine = LayoutRecognizer(ToyTextRecognizer(), OneTable(), tables, n_threads=1)
+    (result,) = engine.submit([OcrRequest((picture(100, 100),))]).result(60)
+    engine.close()
+    assert isinstance(result, OcrResult)
+    assert len(result.pages[0].regions[0].cells) == count
 
 
 def test_a_title_is_one_although_it_is_not_high() -> None:
