@@ -11,22 +11,32 @@ base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
 client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120)
 
 random = np.random.default_rng(0)
-normal = random.normal([20.0, 3.0], [0.5, 0.1], (500, 2))
+normal = random.normal([20.0, 3.0], [0.5, 0.1], (500, 2)).round(2).tolist()
+training = [
+    {"temperature": t, "pressure": p, "mode": "eco" if i % 3 else "boost"}
+    for i, (t, p) in enumerate(normal)
+]
+training[7]["temperature"] = None
 fitted = client.post(
     "/fit",
     json={
         "model": "pump",
-        "backend": "isolation_forest",
+        "backend": "auto",
         "contamination": 0.01,
-        "data": [{"temperature": t, "pressure": p} for t, p in normal.tolist()],
+        "missing": "median",
+        "schema": {"mode": "frequency"},
+        "data": training,
     },
 ).raise_for_status()
-print("fitted version", fitted.json()["version"])
+print("auto chose", fitted.json()["backend"])
 
 readings = [
-    {"temperature": 20.1, "pressure": 3.05},
-    {"temperature": 27.5, "pressure": 1.2},
+    {"temperature": 20.1, "pressure": 3.05, "mode": "eco"},
+    {"temperature": 27.5, "pressure": 1.2, "mode": "eco"},
+    {"temperature": 20.0, "pressure": 3.0, "mode": "test"},
 ]
-scores = client.post("/score", json={"model": "pump", "data": readings}).raise_for_status()
-for reading, row in zip(readings, scores.json()["data"], strict=True):
-    print(reading, f"score {row['score']:.2f}", "ANOMALY" if row["is_anomaly"] else "normal")
+answer = client.post("/score", json={"model": "pump", "data": readings, "explain": 2})
+for reading, row in zip(readings, answer.raise_for_status().json()["data"], strict=True):
+    verdict = "ANOMALY" if row["is_anomaly"] else "normal"
+    why = ", ".join(f"{part['feature']} {part['contribution']:+.2f}" for part in row["explanation"])
+    print(*reading.values(), f"score {row['score']:.2f} {verdict}: {why}")

@@ -99,7 +99,12 @@ DESCRIPTIONS: Mapping[str, Description] = {
         explanation=REPLACED,
         parameters=(
             SCALER,
-            Parameter("kernel", "rbf", choices=("rbf", "linear", "poly", "sigmoid")),
+            Parameter(
+                "kernel",
+                "rbf",
+                choices=("rbf", "linear", "poly", "sigmoid"),
+                description="similarity",
+            ),
             Parameter(
                 "nu", 0.0, low=0.0, high=1.0, description="share outside; 0: the contamination"
             ),

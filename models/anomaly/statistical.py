@@ -20,6 +20,9 @@ MAD_TO_STD = 1.482602218505602
 MEAN_AD_TO_STD = 1.2533141373155001
 """The same per mean absolute deviation (Iglewicz and Hoaglin, 1993), where the median is 0."""
 
+CHUNK_ROWS = 1024
+"""Rows that are taken off all components while they are in the cache."""
+
 
 def fit_deviations(rows: Matrix, center: str) -> Arrays:
     """`center` is "mean" (z-scores) or "median" (robust z-scores by the MAD)."""
@@ -56,8 +59,11 @@ def fit_pca(rows: Matrix, explained_variance: float) -> Arrays:
 
 def score_pca(state: Arrays, rows: Matrix) -> Scores:
     """Squared distance to the subspace of the components: the reconstruction error."""
-    rest = _residuals(state, rows)
-    return np.asarray(np.vecdot(rest, rest), dtype=np.float64)
+    scores = np.empty(len(rows))
+    for start in range(0, len(rows), CHUNK_ROWS):
+        rest = _residuals(state, rows[start : start + CHUNK_ROWS])
+        scores[start : start + CHUNK_ROWS] = np.vecdot(rest, rest)
+    return scores
 
 
 def pca_errors(state: Arrays, rows: Matrix) -> Matrix:
