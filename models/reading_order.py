@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import truediv
 from statistics import median
 
 import numpy as np
@@ -22,6 +23,8 @@ Polygon = tuple[Point, Point, Point, Point]
 MIN_COLUMN_LINES = 3
 MIN_COLUMN_ASPECT = 6.0
 """Running text has lines at least this many times as wide as high; cells are shorter."""
+MIN_COLUMN_FILL = 0.65
+"""The part of its lines that has text on it; the rest are gaps."""
 MAX_SPANNING_SHARE = 0.34
 """Titles and footers may cross a gutter, but only so many of all boxes."""
 MIN_GUTTER_HEIGHTS = 0.7
@@ -150,5 +153,8 @@ def _is_running_text(boxes: list[_Box]) -> bool:
     if len(lines) < MIN_COLUMN_LINES:
         return False
     extents = [line[-1].right - line[0].left for line in lines]
+    printed = [sum(box.right - box.left for box in line) for line in lines]
     heights = [box.height for box in boxes]
-    return median(extents) >= MIN_COLUMN_ASPECT * median(heights)
+    # a row of cells is as long as a line of text, but mostly white
+    filled = median(map(truediv, printed, extents)) >= MIN_COLUMN_FILL
+    return filled and median(extents) >= MIN_COLUMN_ASPECT * median(heights)

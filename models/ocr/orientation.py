@@ -9,7 +9,7 @@ from models.types import PixelArray
 
 
 class UpsideDown:
-    """Says for each BGR crop whether it is to be turned. One thread; may be called from several."""
+    """Says for each BGR crop whether it seems so. It may be called from several threads."""
 
     def __init__(self) -> None:
         self._library = load_library(threads=1)

@@ -7,7 +7,7 @@ together, so that lines of different pages and requests can share its batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -40,7 +40,7 @@ class LineNetworks:
     """What an engine brings. Pixels are BGR, as PP-OCR was trained.
 
     `find` gives the boxes of text on a page; it is called from several threads, `alone` saying
-    that there is one page only. `upside_down` tells which of some crops are to be turned. `read`
+    that there is one page only. `upside_down` tells which of some crops seem to be. `read`
     gets all lines of a batch of pages. `languages` are the canonical codes that it reads; None:
     that is not known, and any may be named.
     """
@@ -54,9 +54,11 @@ class LineNetworks:
 
 @dataclass(frozen=True, slots=True)
 class _FoundPage:
+    """`lines`: the ways in which each may be read, of which the surest will count."""
+
     width: int
     height: int
-    lines: list[FoundLine]
+    lines: list[tuple[FoundLine, ...]]
 
 
 class TwoStageRecognizer:
@@ -100,19 +102,17 @@ class TwoStageRecognizer:
         alone = len(images) == 1
         pages = list(self._threads.map(lambda image: self._found(image, alone), images))
         found = [page for page in pages if isinstance(page, _FoundPage)]
-        read = iter(self._networks.read([line.crop for page in found for line in page.lines]))
-        return [
-            page
-            if isinstance(page, ModelError)
-            else page_of(
-                page.width,
-                page.height,
-                page.lines,
-                list(islice(read, len(page.lines))),
-                self._min_confidence,
-            )
-            for page in pages
+        crops = [way.crop for page in found for ways in page.lines for way in ways]
+        read = iter(self._networks.read(crops))
+        return [page if isinstance(page, ModelError) else self._page(page, read) for page in pages]
+
+    def _page(self, page: _FoundPage, read: Iterator[ReadLine]) -> Page:
+        chosen = [
+            max(zip(ways, islice(read, len(ways)), strict=True), key=lambda way: way[1].confidence)
+            for ways in page.lines
         ]
+        lines, texts = [line for line, _ in chosen], [text for _, text in chosen]
+        return page_of(page.width, page.height, lines, texts, self._min_confidence)
 
     def _found(self, page: PageImage, alone: bool) -> _FoundPage | ModelError:
         try:
@@ -128,13 +128,17 @@ class TwoStageRecognizer:
         for box in boxes:
             crop, turn = cut_out(prepared, box)
             lines.append(FoundLine(_polygon((box - origin) / scale, width, height), crop, turn))
-        return _FoundPage(width, height, self._upright(lines))
+        return _FoundPage(width, height, self._ways(lines))
 
-    def _upright(self, lines: list[FoundLine]) -> list[FoundLine]:
+    def _ways(self, lines: list[FoundLine]) -> list[tuple[FoundLine, ...]]:
+        """Those that seem to stand on their head are read both ways: the classifier errs."""
         if not lines:
             return []
         turned = self._networks.upside_down([line.crop for line in lines])
-        return [line.turned() if wrong else line for line, wrong in zip(lines, turned, strict=True)]
+        return [
+            (line.turned(), line) if doubtful else (line,)
+            for line, doubtful in zip(lines, turned, strict=True)
+        ]
 
 
 def _prepare(page: PixelArray) -> tuple[PixelArray, Pair, Pair]:

@@ -40,6 +40,7 @@ LAYOUTS = {
     "title and footer": [TITLE, *column(0, 100, 5), *column(500, 100, 5), FOOTER],
     "unequal columns": [*column(0, 0, 9), *column(500, 0, 4)],
     "table": [box(x, y, 60) for y in (0, 40, 80, 120) for x in (0, 200, 400)],
+    "wide table": [box(x, y, 110) for y in (0, 40, 80, 120) for x in (0, 260, 520, 780)],
     "labels and values": [b for y in (0, 40, 80) for b in (box(0, y, 80), box(300, y, 60))],
 }
 
