@@ -5,7 +5,6 @@ Runs in a process whose memory is bounded. Messages are ours, never those of the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,7 +45,7 @@ def _named(upload: UploadedTable) -> bool:
 def _csv(upload: UploadedTable) -> Iterator[pa.RecordBatch]:
     """An empty cell is missing; the types of columns are those of the first megabytes."""
     reader = pa.csv.open_csv(
-        io.BytesIO(upload.data),
+        pa.BufferReader(upload.data),
         read_options=pa.csv.ReadOptions(
             block_size=CSV_BLOCK_BYTES,
             use_threads=False,
@@ -61,7 +60,7 @@ def _csv(upload: UploadedTable) -> Iterator[pa.RecordBatch]:
 
 def _arrow(upload: UploadedTable) -> Iterator[pa.RecordBatch]:
     source = pa.py_buffer(upload.data)
-    if not upload.data.startswith(ARROW_FILE):
+    if bytes(upload.data[: len(ARROW_FILE)]) != ARROW_FILE:
         with pa.ipc.open_stream(source) as stream:
             yield from _batches(stream, upload)
         return
@@ -72,7 +71,7 @@ def _arrow(upload: UploadedTable) -> Iterator[pa.RecordBatch]:
 
 
 def _parquet(upload: UploadedTable) -> Iterator[pa.RecordBatch]:
-    file = pa.parquet.ParquetFile(io.BytesIO(upload.data))
+    file = pa.parquet.ParquetFile(pa.BufferReader(upload.data))
     _check_width(file.schema_arrow, upload)
     _check_height(file.metadata.num_rows, upload)
     return file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ input, so that none outlives its replica, and has bounds of the operating system
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -25,13 +26,27 @@ def main() -> None:
     os.nice(NICENESS)
     _bound(int(memory_bytes))
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    connection = Connection(int(descriptor))
+    connection: Connection[Any, Any] = Connection(int(descriptor))
     while True:
         try:
             name, argument = connection.recv()
         except EOFError:
             return
-        connection.send(_answer(name, argument))
+        _reply(connection, name, argument)
+
+
+def _reply(connection: Connection[Any, Any], name: str, argument: Any) -> None:
+    """A file comes, and a matrix goes, beside the message that announces it."""
+    from models.anomaly.shared_bytes import receive_buffer, send_table
+    from models.types import NumericTable
+
+    if name == "read":
+        argument = dataclasses.replace(argument, data=receive_buffer(connection))
+    result = _answer(name, argument)
+    if isinstance(result, NumericTable):
+        send_table(connection, result)
+    else:
+        connection.send(result)
 
 
 def _bound(memory_bytes: int) -> None:

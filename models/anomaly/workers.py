@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from models.anomaly import worker
+from models.anomaly.shared_bytes import SharedTable, receive_table, send_buffer
 from models.errors import (
     DeadlineExceededError,
     FitCancelledError,
@@ -220,7 +221,7 @@ class _Child:
         self.uses += 1
         deadline = time.monotonic() + limit_s
         try:
-            self._connection.send((task, argument))
+            self._send(task, argument)
             while not self._connection.poll(LOOK_S):
                 if cancelled.is_set():
                     self.kill()
@@ -228,12 +229,22 @@ class _Child:
                 if time.monotonic() > deadline:
                     self.kill()
                     raise DeadlineExceededError(f"Not done within {limit_s:g} s.")
-            return self._connection.recv()
+            result = self._connection.recv()
+            if isinstance(result, SharedTable):
+                return receive_table(self._connection, result)
+            return result
         except (EOFError, OSError) as error:
             self.kill()
             raise FitCrashedError(
                 "The process that worked on these rows has died: they may take too much memory."
             ) from error
+
+    def _send(self, task: str, argument: Any) -> None:
+        if isinstance(argument, UploadedTable):
+            self._connection.send((task, dataclasses.replace(argument, data=b"")))
+            send_buffer(self._connection, argument.data)
+        else:
+            self._connection.send((task, argument))
 
     def kill(self) -> None:
         """Bury it, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 
 from models.anomaly.detectors import Detectors
@@ -129,6 +131,23 @@ def test_memory_is_bounded() -> None:
     read = worker.read(small)
     assert isinstance(read, NumericTable)
     assert read.values.tolist() == [[1.0, 2.0]]
+    worker.close()
+
+
+def test_a_file_that_unfolds_to_more_than_there_is_memory_is_refused() -> None:
+    worker = WorkerProcesses(memory_bytes=420 << 20, fit_s=60)
+    zeros = np.zeros(60_000)
+    table = pa.table({str(index): zeros for index in range(600)})
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    assert len(sink.getvalue()) < 4 << 20
+    bomb = UploadedTable("arrow", sink.getvalue(), 100_000, 1000)
+    with pytest.raises((InvalidInputError, FitCrashedError), match="memory"):
+        worker.read(bomb)
+    fine = worker.read(UploadedTable("csv", b"a\n1\n", 10, 10))
+    assert isinstance(fine, NumericTable)
     worker.close()
 
 

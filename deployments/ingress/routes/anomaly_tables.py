@@ -41,11 +41,16 @@ def as_arrow(result: AnomalyScores, indices: Sequence[int]) -> Response:
     import pyarrow as pa
 
     picked = list(indices)
+    whole = len(picked) == len(result.scores)
+
+    def column(cells: Sequence[float]) -> Sequence[float]:
+        return cells if whole else [cells[i] for i in picked]
+
     columns = {
         "index": pa.array(picked, pa.int64()),
-        "score": pa.array([result.scores[i] for i in picked], pa.float64()),
-        "is_anomaly": pa.array([result.anomalous[i] for i in picked], pa.bool_()),
-        "raw_score": pa.array([result.raw[i] for i in picked], pa.float64()),
+        "score": pa.array(column(result.scores), pa.float64()),
+        "is_anomaly": pa.array(column(result.anomalous), pa.bool_()),
+        "raw_score": pa.array(column(result.raw), pa.float64()),
     }
     table = pa.table(columns)
     if result.contributions:
