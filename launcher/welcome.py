@@ -16,6 +16,16 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "/v1/rerank",
         {"query": "capital of France", "documents": ["Berlin", "Paris is the capital."]},
     ),
+    "classification": (
+        "/v1/classifier/fit",
+        {
+            "model": "demo",
+            "training_data": [
+                {"text": "Great, I love it", "label": "good"},
+                {"text": "Broken and useless", "label": "bad"},
+            ],
+        },
+    ),
     "anomaly": (
         "/v1/anomaly/fit",
         {"model": "demo", "data": [[1.0], [1.1], [0.9], [1.2], [0.8], [1.0], [9.0], [1.1]]},

@@ -20,6 +20,7 @@ from weights import fetch as fetch_module
 from weights.__main__ import _parser, main
 from weights.cache import WeightsCache
 from weights.fetch import fetch, locate
+from weights.requantize import requantized_name
 
 ROOT = Path(__file__).parents[2]
 CONTENT = gguf()
@@ -284,6 +285,9 @@ def test_shipped_weights_are_what_the_catalogue_pins(spec: ModelSpec) -> None:
     assert manifest is not None
     assert spec.source.kind == "package"
     pinned = spec.source.file
-    weight_file = pinned.digest_of or Path(pinned.member).name
-    assert manifest.files[weight_file].sha256 == pinned.sha256
+    weight_file, sha256 = pinned.digest_of or Path(pinned.member).name, pinned.sha256
+    if pinned.requantize is not None:
+        weight_file = requantized_name(weight_file, pinned.requantize.to)
+        sha256 = pinned.requantize.sha256
+    assert manifest.files[weight_file].sha256 == sha256
     assert cache.verify(spec) == []
