@@ -103,7 +103,7 @@ class Endpoint:
     tests are made from.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Handler
     tag: str

@@ -134,6 +134,7 @@ def _options(fields: Mapping[str, Any] | FormData) -> OcrOptions:
     """Options that came as text, which says less of their type than JSON does."""
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     values: dict[str, Any] = dict(texts)
-    if "languages" in texts:
-        values["languages"] = texts["languages"].split(",")
+    languages = texts.get("languages") or texts.get("language")  # the second is LiteParse's name
+    if languages is not None:
+        values["languages"] = languages.split(",")
     return OcrOptions.model_validate(values, strict=False)
