@@ -749,7 +749,8 @@ class AnomalyScores:
     """High score = anomaly. `scores` are normalised by *training* statistics, `raw` are not.
 
     `version` names the one fitted version that produced all of them. `contributions` has one
-    entry per row when they were asked for, else none.
+    entry per row when they were asked for (an empty one where too many rows would be explained),
+    else none.
     """
 
     scores: tuple[float, ...]

@@ -22,14 +22,19 @@ MAX_CELLS = 200_000
 """Rows times columns that one request may have explained: each may cost two scores."""
 
 
+def most_rows(n_columns: int) -> int:
+    return max(1, MAX_CELLS // n_columns)
+
+
 def contributions(model: Model, rows: Matrix, typical: Matrix, blocks: Sequence[slice]) -> Matrix:
     """[rows, columns]. `typical` is one row of features, `blocks` are the features by columns.
 
     Raises InvalidInputError for more cells than one request may ask for.
     """
-    if len(rows) * len(blocks) > MAX_CELLS:
-        most = max(1, MAX_CELLS // len(blocks))
-        raise InvalidInputError(f"'explain' takes at most {most} rows of this detector.", "explain")
+    most = most_rows(len(blocks))
+    if len(rows) > most:
+        message = f"'explain' takes at most {most} anomalous rows of this detector."
+        raise InvalidInputError(message, "explain")
     parts, usual = model.parts(rows), model.parts(typical[np.newaxis])
     if parts is None or usual is None:
         return by_replacement(model.raw, rows, typical, blocks)

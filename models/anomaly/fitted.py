@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sklearn
 import skops
 import skops.io
@@ -119,15 +120,25 @@ class FittedDetector:
     def _raw(self, rows: Matrix) -> Scores:
         return self.model.raw(rows)
 
-    def explained(self, rows: Matrix, count: int) -> tuple[tuple[Contribution, ...], ...]:
+    def explained(
+        self, rows: Matrix, anomalous: npt.NDArray[np.bool_], count: int
+    ) -> tuple[tuple[Contribution, ...], ...]:
         """The `count` largest contributions to the raw score of each encoded row, by columns.
 
-        Raises InvalidInputError for too many rows.
+        Of many rows only the anomalous ones are explained, the others have none. Raises
+        InvalidInputError where these are too many as well.
         """
         blocks = self.encoder.blocks
-        values = explanations.contributions(self.model, rows, self.typical, blocks)
         names = [column.name for column in self.encoder.columns]
-        return tuple(explanations.largest(names, row, count) for row in values.tolist())
+        places = np.arange(len(rows))
+        if len(rows) > explanations.most_rows(len(blocks)):
+            places = np.flatnonzero(anomalous)
+        found: list[tuple[Contribution, ...]] = [()] * len(rows)
+        if len(places):
+            values = explanations.contributions(self.model, rows[places], self.typical, blocks)
+            for place, row in zip(places, values.tolist(), strict=True):
+                found[place] = explanations.largest(names, row, count)
+        return tuple(found)
 
     def manifest(self) -> dict[str, Any]:
         """All but the state, as JSON."""

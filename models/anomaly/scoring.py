@@ -86,7 +86,7 @@ def _scores(
     contributions: tuple[tuple[Contribution, ...], ...] = ()
     if request.explain:
         try:
-            contributions = detector.explained(rows, request.explain)
+            contributions = detector.explained(rows, anomalous, request.explain)
         except ModelError as error:
             return error
     return AnomalyScores(

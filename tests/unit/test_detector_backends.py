@@ -97,10 +97,8 @@ SILENT = {
 }
 
 
-@pytest.mark.parametrize(("backend", "name"), CASES)
+@pytest.mark.parametrize(("backend", "name"), [case for case in CASES if case not in SILENT])
 def test_every_parameter_changes_the_scores(backend: str, name: str) -> None:
-    if (backend, name) in SILENT:
-        pytest.skip("the unit of a feature, or these rows, make no difference to it")
     parameter = next(p for p in DESCRIPTIONS[backend].parameters if p.name == name)
     other: object = parameter.low + (parameter.high - parameter.low) / 50
     if parameter.choices:

@@ -156,13 +156,30 @@ def test_a_row_is_explained_the_same_alone_and_among_others(backend: str) -> Non
         assert alone.tolist() == together[place : place + 1].tolist()
 
 
-def test_too_many_rows_are_not_explained(
+def test_of_many_rows_the_anomalous_ones_are_explained(
+    library: Detectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(library)
+    few = score(library, explain=2)
+    monkeypatch.setattr(explanations, "MAX_CELLS", 4 * sum(few.anomalous))
+    result = score(library, explain=2)
+    assert 0 < sum(result.anomalous) < len(TABLE.rows)
+    for anomalous, parts, before in zip(
+        result.anomalous, result.contributions, few.contributions, strict=True
+    ):
+        assert parts == (before if anomalous else ())
+    nothing = score(library, table=Table(TABLE.rows[:100]), explain=2, threshold=1.0)
+    assert nothing.contributions == ((),) * 100
+
+
+def test_too_many_anomalous_rows_are_not_explained(
     library: Detectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(library)
     monkeypatch.setattr(explanations, "MAX_CELLS", 40)
-    assert len(score(library, table=Table(TABLE.rows[:10]), explain=1).contributions) == 10
-    with pytest.raises(InvalidInputError, match="at most 10 rows") as caught:
-        score(library, table=Table(TABLE.rows[:11]), explain=1)
+    options = {"explain": 1, "threshold": 0.0}
+    assert len(score(library, table=Table(TABLE.rows[:10]), **options).contributions) == 10
+    with pytest.raises(InvalidInputError, match="at most 10 anomalous rows") as caught:
+        score(library, table=Table(TABLE.rows[:11]), **options)
     assert caught.value.param == "explain"
     assert score(library, table=Table(TABLE.rows[:11])).contributions == ()
