@@ -54,8 +54,6 @@ def example(url: str, task: str, model: str) -> str:
     """A command that asks this model for what its task is."""
     if task == "ocr":
         return OCR.format(url=url, model=model, json=JSON)
-    if task not in EXAMPLES:
-        return f"curl {url}/v1/models/{model}"
     path, body = EXAMPLES[task]
     data = json.dumps({"model": model, **body})
     return f"curl {url}{path} {JSON} '{data}'"

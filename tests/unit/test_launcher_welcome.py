@@ -63,7 +63,3 @@ def test_every_model_is_shown_and_every_task_once() -> None:
     assert ["chat-1" in commands[0], "vectors" in commands[1]] == [True, True]
     assert len(commands) == 2
     assert all("\n" not in example(URL, task, "m") for task in get_args(Task))
-
-
-def test_a_task_without_an_example_shows_where_to_look() -> None:
-    assert example(URL, "classification", "m/1") == f"curl {URL}/v1/models/m/1"
