@@ -51,7 +51,8 @@ def _page(layout: Element, number: int, document_page: DocumentPage) -> None:
     space = SubElement(element, "PrintSpace", _place(whole, page))
     for index, block in enumerate(blocks_of(page), 1):
         name = f"{number}_{index}"
-        text = SubElement(space, "TextBlock", _place(block.box, page), ID=f"block_{name}")
+        kind = "TextBlock" if block.rows else "Illustration"
+        text = SubElement(space, kind, _place(block.box, page), ID=f"block_{name}")
         for place, row in enumerate(block.rows, 1):
             _line(text, f"{name}_{place}", row, page)
 

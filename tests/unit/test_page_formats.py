@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from models.page_formats.alto import alto
 from models.page_formats.hocr import hocr
 from models.page_formats.tsv import COLUMNS, tsv
-from models.types import DocumentPage, TextLine
+from models.types import DocumentPage, Page, Region, TextLine
 from tests.pages import INVOICE, WORDS, document, line, page
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -134,3 +134,11 @@ def test_hocr_tells_how_text_is_turned() -> None:
         ["textangle 180", "x_size 300"],
         ["textangle 90", "x_size 40"],
     ]
+
+
+def test_pictures_are_illustrations() -> None:
+    figure = Region("figure", 0.9, (10, 20, 110, 70))
+    root = parsed(alto(document(Page(800, 1000, (), (figure,))), "engine"))
+    assert not list(root.iter(f"{ALTO}TextBlock"))
+    (picture,) = root.iter(f"{ALTO}Illustration")
+    assert (picture.get("HPOS"), picture.get("WIDTH")) == ("10", "100")
