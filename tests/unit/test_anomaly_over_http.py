@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 from starlette.testclient import TestClient
 
+from models.types import NumericTable, Table
 from tests.anomaly_app import LocalReplicas, anomaly_client
 from tests.detector_samples import ROWS
 
@@ -268,6 +269,32 @@ def test_files_have_limits(tmp_path: Path) -> None:
             headers={"content-type": "text/csv"},
         )
         assert reply.status_code == 413
+
+
+def test_many_numbers_are_scored_as_few(served: tuple[TestClient, LocalReplicas]) -> None:
+    """A large request travels as a matrix; what is not all numbers does not."""
+    client, replicas = served
+    fit(client, "rows", NAMED)
+    expected = scores(client, "rows", NAMED)
+    times = 20
+    replicas.calls.clear()
+    assert scores(client, "rows", [dict(reversed(row.items())) for row in NAMED] * times) == (
+        expected * times
+    )
+    [(_, (_, [request]))] = replicas.calls
+    assert isinstance(request.table, NumericTable)
+    assert request.table.columns == tuple(reversed(NAMES))
+    ragged = [[1.0] * 4] * 3000 + [[1.0] * 3, [1.0] * 5]
+    reply = client.post("/v1/anomaly/score", json={"model": "plain4", "data": ragged})
+    assert reply.status_code == 404
+    fit(client, "plain4")
+    reply = client.post("/v1/anomaly/score", json={"model": "plain4", "data": ragged})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "data.3000")
+    for cell in ("text", True, None, 10**400):
+        many = [[1.0] * 4] * 3000 + [[1.0, cell, 1.0, 1.0]]
+        reply = client.post("/v1/anomaly/score", json={"model": "rows", "data": many})
+        assert reply.status_code == 400
+    assert isinstance(replicas.calls[-1][1][1][0].table, Table)
 
 
 def test_texts_and_missing_cells_of_a_file(client: TestClient) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 
@@ -15,7 +18,7 @@ from deployments.ingress.errors import RequestRefused
 from deployments.ingress.schemas import HARD_COLUMN_LIMIT, HARD_LIST_LIMIT, Body
 from deployments.ingress.server import Server, check_count
 from models.errors import InvalidInputError
-from models.types import AnyTable, Table, UploadedTable
+from models.types import AnyTable, NumericTable, Table, UploadedTable
 
 DetectorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]{0,63}$")]
 DetectorReference = Annotated[
@@ -37,6 +40,8 @@ FORMATS: dict[str, Literal["csv", "arrow", "parquet"]] = {
     "application/x-parquet": "parquet",
 }
 MEDIA_TYPES = ("application/json", *FORMATS)
+BULK_CELLS = 10_000
+"""From so many on, numbers are packed."""
 IN_MEMORY = 1 << 20
 """Bytes of a file that arrives; more are kept on disk until all of it is here."""
 JSON_FIELDS = ("schema", "parameters")
@@ -68,7 +73,7 @@ def rows_reader(
         format_name = FORMATS.get(media_type(request))
         if format_name is None:
             fields: Any = await read_json(request, body, server.config.limits.max_body_bytes)
-            return fields, table_of(server, fields.data)
+            return fields, bulk_table_of(server, fields.data)
         asked = query.model_validate(_query(request))
         limits = server.config.limits
         data = await _file(request, limits.max_table_bytes)
@@ -104,6 +109,36 @@ def _query(request: Request) -> dict[str, Any]:
 
 def table_of(server: Server, data: list[Any], param: str = "data") -> Table:
     """Raises InvalidInputError for too much of it and for rows that are not alike."""
+    columns = _checked_columns(server, data, param)
+    if columns is None:
+        return Table(tuple(map(tuple, data)))
+    return Table(tuple(tuple(row[name] for name in columns) for row in data), columns)
+
+
+def bulk_table_of(server: Server, data: list[Any]) -> Table | NumericTable:
+    """As `table_of`; many numbers become a matrix here, which travels in a tenth of the time."""
+    columns = _checked_columns(server, data, "data")
+    if len(data) * len(data[0]) >= BULK_CELLS and len(set(map(len, data))) == 1:
+        rows = data if columns is None else ([row[name] for name in columns] for row in data)
+        values = _matrix(rows, len(data), len(data[0]))
+        if values is not None:
+            return NumericTable(values, columns)
+    return table_of(server, data)
+
+
+def _matrix(rows: Iterable[list[Any]], count: int, width: int) -> npt.NDArray[np.float64] | None:
+    """None where a cell is no number."""
+    cells = list(chain.from_iterable(rows))
+    if not set(map(type, cells)) <= {float, int}:
+        return None
+    try:
+        return np.fromiter(cells, dtype=np.float64, count=len(cells)).reshape(count, width)
+    except OverflowError:
+        return None
+
+
+def _checked_columns(server: Server, data: list[Any], param: str) -> tuple[str, ...] | None:
+    """The names of the columns, None for rows without names."""
     limits = server.config.limits
     check_count(param, len(data), limits.max_rows)
     widest, narrowest = max(map(len, data)), min(map(len, data))
@@ -113,10 +148,10 @@ def table_of(server: Server, data: list[Any], param: str = "data") -> Table:
         message = f"A row has {widest} columns; the limit is {limits.max_columns}."
         raise InvalidInputError(message, param)
     if not isinstance(data[0], dict):
-        return Table(tuple(map(tuple, data)))
+        return None
     columns = tuple(data[0])
     for index, row in enumerate(data):
         if row.keys() != data[0].keys():
             message = f"Row {index} does not have the same columns as row 0."
             raise InvalidInputError(message, f"{param}.{index}")
-    return Table(tuple(tuple(row[name] for name in columns) for row in data), columns)
+    return columns
