@@ -14,6 +14,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from tests.documents import scanned_pdf
 from tests.integration.conftest import RunningServer
 from tests.rendered_pages import encoded
 
@@ -143,3 +144,24 @@ def test_mistrals_annotation_is_json_of_the_schema(server: RunningServer, scan: 
     (page,) = reply["pages"]
     for word in page["confidence_scores"]["word_confidence_scores"]:
         assert page["markdown"].startswith(word["text"], word["start_index"])
+
+
+def test_a_searchable_pdf_of_a_scanned_pdf(server: RunningServer) -> None:
+    scanned = scanned_pdf(["First page", "Second page"])
+    response = server.client.post(
+        "/v1/ocr?format=pdf", content=scanned, headers={"content-type": "application/pdf"}
+    )
+    assert response.status_code == 200, response.text
+    with pypdfium2.PdfDocument(response.content) as document:
+        texts = [page.get_textpage().get_text_bounded() for page in document]
+        size = document[0].get_size()
+    assert texts == ["First page", "Second page"]
+    assert size == pytest.approx((595, 842), abs=1)
+
+
+def test_loaders_of_other_programs(server: RunningServer, scan: bytes) -> None:
+    reply = server.client.post("/ocr", files={"file": ("scan.png", scan)}).json()
+    assert reply["results"][0]["text"] == TITLE
+    headers = {"content-type": "image/png", "x-filename": "scan.png"}
+    (page,) = server.client.put("/process", content=scan, headers=headers).json()
+    assert page["page_content"].startswith(f"# {TITLE}")
