@@ -17,7 +17,7 @@ from models.page_formats.tables import (
     cells_of,
     html_table,
     row_box,
-    table_at,
+    table_runs,
     tables_across,
 )
 from models.types import TextLine
@@ -92,17 +92,12 @@ def blocks_of_rows(rows: Sequence[Row], body: float | None = None) -> list[Block
 def _with_tables(rows: Sequence[Row], body: float) -> list[Block]:
     """Blocks of rows that are no part of a table across the page, but may be in one column."""
     blocks: list[Block] = []
-    pending: list[Row] = []
-    index = 0
-    while index < len(rows):
-        count = table_at(rows, index)
-        if count:
-            blocks += [*text_blocks(pending, body), table_block(rows[index : index + count])]
-            pending = []
-        else:
-            pending.append(rows[index])
-        index += count or 1
-    return blocks + text_blocks(pending, body)
+    done = 0
+    for start, count in table_runs(rows):
+        blocks += text_blocks(rows[done:start], body)
+        done = start + count
+        blocks.append(table_block(rows[start:done]))
+    return blocks + text_blocks(rows[done:], body)
 
 
 def table_block(rows: Sequence[Row], confidence: float | None = None) -> Block:

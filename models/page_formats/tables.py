@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from statistics import median
 
@@ -18,6 +18,8 @@ MIN_ROWS = {2: 3}
 RUNNING_TEXT_CHARS = 25
 """Two columns of lines that long are columns of text."""
 MIN_FILLED_SHARE = 0.6
+MAX_ROWS = 200
+"""Of one table; a longer one is several."""
 MAX_GAP_HEIGHTS = 2.0
 MIN_SEPARATION_HEIGHTS = 0.3
 
@@ -26,19 +28,39 @@ def row_box(row: Row) -> Box:
     return around(box_of(line.polygon) for line in row)
 
 
-def table_at(rows: Sequence[Row], start: int) -> int:
-    """How many rows from `start` on are a table; 0: none is there."""
+def table_runs(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """First row and number of rows of every table.
+
+    Rows that stand like a table but are none are not looked at again from each of them on: a page
+    of strangers may have thousands.
+    """
+    index = 0
+    while index < len(rows):
+        count = _rows_in_columns(rows, index)
+        if count and _is_table(rows[index : index + count]):
+            yield index, count
+            index += count
+        else:
+            index += 1 + count // 2
+
+
+def _rows_in_columns(rows: Sequence[Row], start: int) -> int:
+    """How many rows from `start` on have all their cells in columns; 0 for fewer than two."""
     if len(rows[start]) < 2:
         return 0
     stop = start + 1
-    while stop < len(rows) and _follows(rows, stop):
+    while stop < min(len(rows), start + MAX_ROWS) and _follows(rows, stop):
         stop += 1
-    while len(rows[stop - 1]) < 2:
-        stop -= 1
-    for end in range(stop, start + 1, -1):
-        if len(rows[end - 1]) >= 2 and _is_table(rows[start:end]):
-            return end - start
-    return 0
+    good, bad = start + 1, stop + 1
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _in_columns(rows[start:middle]):
+            good = middle
+        else:
+            bad = middle
+    while len(rows[good - 1]) < 2:
+        good -= 1
+    return good - start if good - start > 1 else 0
 
 
 def tables_across(lines: Sequence[TextLine]) -> list[list[Row]]:
@@ -46,13 +68,7 @@ def tables_across(lines: Sequence[TextLine]) -> list[list[Row]]:
     upright = [line for line in lines if not line.turn]
     order = rows_across([line.polygon for line in upright])
     rows = [[upright[index] for index in row] for row in order]
-    tables, index = [], 0
-    while index < len(rows):
-        count = table_at(rows, index)
-        if count:
-            tables.append(rows[index : index + count])
-        index += count or 1
-    return tables
+    return [rows[start : start + count] for start, count in table_runs(rows)]
 
 
 def cells_of(rows: Sequence[Row]) -> Cells:
@@ -104,17 +120,24 @@ def _follows(rows: Sequence[Row], index: int) -> bool:
     return len(rows[index]) > 1 or len(rows[index - 1]) > 1
 
 
+def _in_columns(rows: Sequence[Row]) -> bool:
+    places = _places(rows)
+    return not any(len(set(row)) < len(row) for row in places) and _aligned(rows, places)
+
+
 def _is_table(rows: Sequence[Row]) -> bool:
-    columns = columns_of(rows)
-    if len(columns) < 2 or len(rows) < MIN_ROWS.get(len(columns), 2):
-        return False
-    places = [[_column(columns, line) for line in row] for row in rows]
-    if any(len(set(row)) < len(row) for row in places) or not _aligned(rows, places):
-        return False
-    if _is_running_text(rows, places):
+    """Whether rows whose cells are in columns are enough, and full enough, and no running text."""
+    columns, places = len(columns_of(rows)), _places(rows)
+    if columns < 2 or len(rows) < MIN_ROWS.get(columns, 2) or _is_running_text(rows, places):
         return False
     filled = sum(map(len, places))
-    return filled >= MIN_FILLED_SHARE * len(columns) * len(rows)
+    return filled >= MIN_FILLED_SHARE * columns * len(rows)
+
+
+def _places(rows: Sequence[Row]) -> list[list[int]]:
+    """The column of every cell."""
+    columns = columns_of(rows)
+    return [[_column(columns, line) for line in row] for row in rows]
 
 
 def _is_running_text(rows: Sequence[Row], places: Sequence[Sequence[int]]) -> bool:
