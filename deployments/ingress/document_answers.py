@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from typing import Any
 
@@ -128,10 +128,9 @@ def label_requests(
     """One for each label, which is made to be the answer, to see how likely it is."""
     text = f"{instruction or 'What kind of document is this?'} Answer with one of: "
     text += "; ".join(labels) + "."
-    return [
-        _request(asked, [page], text, OutputFormat("choice", json.dumps([label])))
-        for label in labels
-    ]
+    request = _request(asked, [page], text, OutputFormat("choice"))
+    formats = [OutputFormat("choice", json.dumps([label])) for label in labels]
+    return [replace(request, output_format=wanted) for wanted in formats]
 
 
 def label_scores(labels: Sequence[str], answers: Sequence[Completed]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -160,7 +161,10 @@ async def _extracted(
     asked: Asked, documents: Sequence[_Document], body: ExtractBody
 ) -> tuple[list[DocumentAnswer], list[Completed]]:
     schema = schema_text(body.fields or UNNAMED_FIELDS, "schema")
-    answers = await ask(asked, [extraction(asked, d.pages, schema, d.prompt) for d in documents])
+    requests = [
+        await asyncio.to_thread(extraction, asked, d.pages, schema, d.prompt) for d in documents
+    ]
+    answers = await ask(asked, requests)
     data = []
     for document, answer in zip(documents, answers, strict=True):
         named = body.fields is not None
@@ -182,7 +186,8 @@ async def _answered(
 ) -> tuple[list[DocumentAnswer], list[Completed]]:
     """Every page gets its document's question."""
     pages = [(document, page) for document in documents for page in document.pages]
-    answers = await ask(asked, [question(asked, page, d.prompt) for d, page in pages])
+    requests = [await asyncio.to_thread(question, asked, page, d.prompt) for d, page in pages]
+    answers = await ask(asked, requests)
     data = []
     for index, ((document, page), answer) in enumerate(zip(pages, answers, strict=True)):
         _, (field,) = await fields_of(answer, [page])
@@ -204,7 +209,11 @@ async def _classified(
 ) -> tuple[list[DocumentAnswer], list[Completed]]:
     labels = list(dict.fromkeys(labels))
     pages = [(document, page) for document in documents for page in document.pages]
-    requests = [r for d, page in pages for r in label_requests(asked, page, labels, d.prompt)]
+    requests = [
+        request
+        for document, page in pages
+        for request in await asyncio.to_thread(label_requests, asked, page, labels, document.prompt)
+    ]
     answers = await ask(asked, requests)
     data = []
     for index, (document, page) in enumerate(pages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -60,7 +61,7 @@ async def recognize_text(server: Server, request: Request, call: OcrCall) -> Res
         return await event_stream(_events(pages, shape, cut))
     async with aclosing(pages):
         read = [page async for page in pages]
-    reply = shape.whole(read)
+    reply = await asyncio.to_thread(shape.whole, read)
     if isinstance(reply, OcrReply):
         for page in reply.pages:
             await cut(page)
@@ -92,7 +93,8 @@ async def _annotated(
     asked = Asked(server, spec.id, ANNOTATION_TOKENS)
     instruction = options.document_annotation_prompt or ""
     with wire_names({"prompt": "pages", "response_format": ANNOTATION, "max_tokens": ANNOTATION}):
-        (answer,) = await ask(asked, [annotation(asked, pages, wanted, instruction)])
+        request = await asyncio.to_thread(annotation, asked, pages, wanted, instruction)
+        (answer,) = await ask(asked, [request])
         await fields_of(answer, [])  # refuses what was cut off
     return answer.text
 
@@ -114,7 +116,7 @@ async def _events(
     async with aclosing(pages):
         async for page in pages:
             count += 1
-            reply = shape.page(page)
+            reply = await asyncio.to_thread(shape.page, page)
             await cut(reply)
             yield _event(reply)
     yield _event(shape.end(count))

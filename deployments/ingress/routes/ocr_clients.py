@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -66,6 +68,10 @@ async def load(server: Server, request: Request, call: OcrCall) -> Response:
         body = error_body(NO_TEXT, "invalid_request_error", None, "no_text")
         return JSONResponse({**body, "detail": NO_TEXT}, 422)
     name = request.headers.get("x-filename", "")[:256]
+    return JSONResponse(await asyncio.to_thread(_loaded, pages, name))
+
+
+def _loaded(pages: Sequence[DocumentPage], name: str) -> list[dict[str, Any]]:
     loaded = [
         LoadedPage(
             page_content=page_markdown(page.page),
@@ -73,7 +79,7 @@ async def load(server: Server, request: Request, call: OcrCall) -> Response:
         )
         for page in pages
     ]
-    return JSONResponse([page.model_dump() for page in loaded])
+    return [page.model_dump() for page in loaded]
 
 
 async def _read(server: Server, request: Request, call: OcrCall) -> list[DocumentPage]:
