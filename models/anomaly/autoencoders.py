@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from models.anomaly.calibration import Scores
 from models.anomaly.columns import Matrix
@@ -55,7 +56,8 @@ def fit_autoencoder(rows: Matrix, hidden: int, latent: int, training: Training) 
     source = torch.Generator().manual_seed(training.seed)
     layers = _layers(widths, twice_inner=training.beta is not None, source=source)
     data = torch.from_numpy(np.clip(rows, -MAX_ABS_INPUT, MAX_ABS_INPUT).astype(np.float32))
-    _train(layers, data, training, source)
+    with threadpool_limits(limits=1, user_api="openmp"):  # threads only wait on layers this small
+        _train(layers, data, training, source)
     state: Arrays = {}
     for index, layer in enumerate(layers):
         size = widths[index + 1]  # of the inner layer of a vae, the means only
