@@ -22,7 +22,8 @@ MIN_SIMILARITY = 0.8
 """Of the pairs of letters that two texts have, the share that is common (Dice)."""
 MIN_FUZZY_CHARS = 5
 MAX_FUZZY_CHARS = 200
-MAX_FUZZY_WORDS = 20_000
+MAX_FUZZY_WORDS = 300_000
+"""That are looked at for all values together: the rest are found exactly or not at all."""
 MAX_NUMBER_WORDS = 3
 """Numbers whose groups are parted by spaces are as many words."""
 
@@ -65,6 +66,7 @@ class PageWords:
                 self._rows.append({word.letters for word in found})
                 self._words += [word for word in found if word.letters]
         self._taken: set[tuple[int, int]] = set()
+        self._fuzzy_words = 0
 
     def find(self, value: Scalar, key: str = "") -> Place | None:
         """Where the value stands; None for what is not found, and for booleans and null."""
@@ -106,7 +108,8 @@ class PageWords:
     def _similar(self, wanted: str) -> Iterator[_Match]:
         if not MIN_FUZZY_CHARS <= len(wanted) <= MAX_FUZZY_CHARS:
             return
-        if len(self._words) > MAX_FUZZY_WORDS:
+        self._fuzzy_words += len(self._words)
+        if self._fuzzy_words > MAX_FUZZY_WORDS:
             return
         pairs = _pairs(wanted)
         shortest, longest = int(MIN_SIMILARITY * len(wanted)), int(len(wanted) / MIN_SIMILARITY)

@@ -145,3 +145,11 @@ def test_tokens_that_do_not_spell_the_text_say_nothing() -> None:
     scores = TokenScores("abc", [token("xyz", 0.5)])
     assert scores.probability(0, 3) is None
     assert TokenScores("abc", []).log_probability() is None
+
+
+def test_looking_for_similar_words_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.page_fields.matching.MAX_FUZZY_WORDS", 10)
+    words = PageWords(document(page(line("Muller and Sons Limted", 0, 0))))
+    found = [words.find("Muller and Sons Limited") is not None for _ in range(4)]
+    assert found == [True, True, False, False]
+    assert words.find("muller and sons limted") is not None
