@@ -1,16 +1,18 @@
-"""Scoring over HTTP beside the bare library: python -m benchmarks.anomaly_http [rounds]
+"""Scoring over HTTP beside the bare library, and single points with and without coalescing.
+
+    python benchmarks/anomaly_http.py [--rounds 5] [--seconds 4]
 
 Bulk: 100,000 rows of 20 columns in one request, as Arrow and as JSON, beside `score_samples` of the
-same scikit-learn estimator in this process, with one thread each. Single points: 64 clients, with
-and without coalescing. Interleaved rounds, medians, ratios.
+same scikit-learn estimator in this process, one thread each; CPU time is that of all processes of
+the server, the client's not included. Single points: 64 clients, two servers in turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,12 +24,11 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import yaml
+from harness import ROOT, Server, load, serving
 from sklearn.ensemble import IsolationForest
 
-from benchmarks.harness import ROOT, load, serving
-
 ROWS, COLUMNS, TRAINING = 100_000, 20, 2_000
-CLIENTS, SECONDS = 64, 4.0
+CLIENTS = 64
 ARROW = "application/vnd.apache.arrow.stream"
 LIMITS = {"max_body_bytes": 64 << 20}
 
@@ -40,26 +41,27 @@ def arrow_of(rows: Any) -> bytes:
     return sink.getvalue()
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
-
-
-def medians(rounds: int, calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Of interleaved rounds, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def medians(
+    rounds: int, calls: dict[str, Callable[[], Any]], cpu: dict[str, Callable[[], float]]
+) -> dict[str, tuple[float, float]]:
+    """Wall and CPU seconds of interleaved rounds, after one that does not count."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            seconds = seconds_of(call)
+            used, begin = cpu[name](), time.perf_counter()
+            call()
+            found = (time.perf_counter() - begin, cpu[name]() - used)
             if turn:
-                times[name].append(seconds)
-    return {name: statistics.median(found) for name, found in times.items()}
+                times[name].append(found)
+    return {
+        name: (statistics.median(w for w, _ in found), statistics.median(c for _, c in found))
+        for name, found in times.items()
+    }
 
 
-def bulk(url: str, rounds: int, rows: Any, training: Any) -> None:
+def bulk(server: Server, rounds: int, rows: Any, training: Any) -> None:
     forest = IsolationForest(random_state=42).fit(training)
-    client = httpx.Client(base_url=url, timeout=300)
+    client = httpx.Client(base_url=server.url, timeout=300)
     fitted = client.post("/v1/anomaly/fit", json={"model": "bulk", "data": training.tolist()})
     fitted.raise_for_status()
     as_arrow = arrow_of(rows)
@@ -72,32 +74,32 @@ def bulk(url: str, rounds: int, rows: Any, training: Any) -> None:
     reply = post(as_arrow, "/v1/anomaly/score?model=bulk", kinds)
     scores = pa.ipc.open_stream(reply.content).read_all().column("raw_score").to_numpy()
     assert np.allclose(scores, -forest.score_samples(rows), rtol=1e-12)
-    found = medians(
-        rounds,
-        {
-            "bare library": lambda: forest.score_samples(rows),
-            "HTTP, Arrow to Arrow": lambda: post(as_arrow, "/v1/anomaly/score?model=bulk", kinds),
-            "HTTP, JSON to JSON": lambda: post(
-                as_json, "/v1/anomaly/score", {"content-type": "application/json"}
-            ),
-        },
-    )
+    calls: dict[str, Callable[[], Any]] = {
+        "bare library": lambda: forest.score_samples(rows),
+        "HTTP, Arrow to Arrow": lambda: post(as_arrow, "/v1/anomaly/score?model=bulk", kinds),
+        "HTTP, JSON to JSON": lambda: post(
+            as_json, "/v1/anomaly/score", {"content-type": "application/json"}
+        ),
+    }
+    cpu = dict.fromkeys(calls, server.cpu_seconds) | {"bare library": time.process_time}
+    found = medians(rounds, calls, cpu)
     bare = found["bare library"]
     print(f"\n{ROWS} x {COLUMNS} rows, isolation_forest, median of {rounds}")
-    for name, seconds in found.items():
-        print(f"  {name:22} {seconds:6.2f} s   {seconds / bare:5.2f} x the bare library")
+    print("| | seconds | to the library | CPU seconds | to the library |\n|---|---|---|---|---|")
+    for name, (wall, used) in found.items():
+        print(f"| {name} | {wall:.2f} | {wall / bare[0]:.2f} | {used:.2f} | {used / bare[1]:.2f} |")
 
 
-def singles(coalesced: str, alone: str, rounds: int, rows: Any, training: Any) -> None:
+def singles(urls: tuple[str, str], rounds: int, seconds: float, rows: Any, training: Any) -> None:
     bodies = [{"model": "one", "data": [row]} for row in rows[:512].tolist()]
-    for url in (coalesced, alone):
+    for url in urls:
         body = {"model": "one", "data": training.tolist()}
         httpx.post(f"{url}/v1/anomaly/fit", json=body, timeout=120).raise_for_status()
         load(f"{url}/v1/anomaly/score", bodies, clients=CLIENTS, seconds=1.0)
     rates: dict[str, list[float]] = {"coalesced": [], "one call per request": []}
     for _ in range(rounds):
-        for name, url in zip(rates, (coalesced, alone), strict=True):
-            measured = load(f"{url}/v1/anomaly/score", bodies, clients=CLIENTS, seconds=SECONDS)
+        for name, url in zip(rates, urls, strict=True):
+            measured = load(f"{url}/v1/anomaly/score", bodies, clients=CLIENTS, seconds=seconds)
             rates[name].append(measured.rate)
     together, apart = (statistics.median(found) for found in rates.values())
     print(f"\n{CLIENTS} clients with one point each, isolation_forest, median of {rounds}")
@@ -106,7 +108,10 @@ def singles(coalesced: str, alone: str, rounds: int, rows: Any, training: Any) -
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    options = parser.parse_args()
     random = np.random.default_rng(0)
     training, rows = random.normal(size=(TRAINING, COLUMNS)), random.normal(size=(ROWS, COLUMNS))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -116,9 +121,9 @@ def main() -> None:
         catalog.write_text(yaml.safe_dump(shipped))
         args: dict[str, Any] = {"catalog": str(catalog), "limits": LIMITS}
         server = stack.enter_context(serving(args))
-        bulk(server.url, rounds, rows, training)
+        bulk(server, options.rounds, rows, training)
         other = stack.enter_context(serving(args | {"coalescing": {"enabled": False}}))
-        singles(server.url, other.url, rounds, rows, training)
+        singles((server.url, other.url), options.rounds, options.seconds, rows, training)
 
 
 if __name__ == "__main__":

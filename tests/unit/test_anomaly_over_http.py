@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,17 @@ def test_detect_returns_the_anomalies_with_their_explanation(client: TestClient)
     plain = client.post("/v1/anomaly/score", json={"model": "pump", "data": NAMED}).json()
     assert "explanation" not in plain["data"][0]
     assert plain["summary"]["anomaly_count"] == reply["total_count"]
+
+
+def test_auto_says_what_it_chose_and_why(client: TestClient) -> None:
+    reply = fit(client, "chosen", backend="auto")
+    candidates = reply["selection"]["candidates"]
+    assert reply["backend"] == candidates[0]["backend"] != "auto"
+    assert {"backend", "agreement", "stability"} == set(candidates[0])
+    detector = client.get("/v1/anomaly/models/chosen").json()
+    assert detector["selection"] == reply["selection"]
+    assert scores(client, "chosen", backend="auto") == scores(client, "chosen")
+    assert "selection" not in fit(client, "plain")
 
 
 def test_backends_describe_themselves(client: TestClient) -> None:
@@ -352,6 +364,32 @@ def test_scores_come_as_files_too(client: TestClient) -> None:
     anomalies = [row for row in expected["data"] if row["is_anomaly"]]
     assert found.column("index").to_pylist() == [row["index"] for row in anomalies]
     assert found.column("score").to_pylist() == [row["score"] for row in anomalies]
+
+
+HOSTILE = ["../../etc/passwd", "/etc/passwd", "a/b", "C:\\x", "a\x00b", "a\nb", "", "x" * 300,
+           "$(id)", "-rf", "!!!", "a@b", "a@-1", "a@1@2"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_reach_no_file(client: TestClient, name: str) -> None:
+    rows = {"data": [[1.0, 2.0], [2.0, 1.0]]}
+    for path, body in (
+        ("fit", {"model": name, **rows}),
+        ("score", {"model": name, **rows}),
+        ("detect", {"model": name, **rows}),
+        ("save", {"model": name}),
+        ("load", {"model": name}),
+        ("stream", {"model": name, **rows}),
+        ("models/rows/rename", {"name": name}),
+        ("models/rows/alias", {"alias": name}),
+    ):
+        reply = client.post(f"/v1/anomaly/{path}", json=body)
+        assert reply.status_code in (400, 404), path
+        assert reply.json()["error"]["code"] in ("invalid_value", "model_not_found")
+    quoted = quote(name, safe="")
+    for path in (f"models/{quoted}", f"jobs/{quoted}", f"stream/{quoted}"):
+        assert client.delete(f"/v1/anomaly/{path}").status_code in (404, 405), path
+        assert client.get(f"/v1/anomaly/{path}").status_code == 404
 
 
 # --- fits that take their time ----------------------------------------------------------------

@@ -12,7 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.errors import describe
-from deployments.ingress.routes.anomaly_models import FittedParameters, fitted_parameters, library
+from deployments.ingress.routes.anomaly_models import (
+    FittedParameters,
+    fitted_parameters,
+    library,
+    selection_of,
+)
 from deployments.ingress.routes.anomaly_rows import (
     MEDIA_TYPES,
     DetectorName,
@@ -203,17 +208,6 @@ def fit_reply(info: DetectorInfo) -> FitReply:
         selection=selection_of(info),
         saved_path=f"{info.name}@{info.version}",
     )
-
-
-def selection_of(info: DetectorInfo) -> dict[str, Any] | None:
-    """Why "auto" chose the backend."""
-    if info.selection is None:
-        return None
-    candidates = [
-        {"backend": c.backend, "agreement": c.agreement, "stability": c.stability}
-        for c in info.selection.candidates
-    ]
-    return {"rows": info.selection.rows, "candidates": candidates}
 
 
 async def list_jobs(server: Server, request: Request, body: None) -> JobList:

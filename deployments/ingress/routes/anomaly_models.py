@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
 from deployments.ingress.routes.anomaly_rows import DetectorName, DetectorReference
-from deployments.ingress.schemas import Body, Reply
+from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import ModelNotFoundError
 from models.types import DetectorInfo, MissingPolicy, ScoreNormalization
@@ -59,6 +59,7 @@ class Detector(Reply):
     missing: MissingPolicy
     parameters: dict[str, float | int | str]
     aliases: list[str]
+    selection: Omittable[dict[str, Any]] = None
 
 
 class DetectorList(Reply):
@@ -211,6 +212,17 @@ def fitted_parameters(info: DetectorInfo) -> FittedParameters:
     )
 
 
+def selection_of(info: DetectorInfo) -> dict[str, Any] | None:
+    """Why "auto" chose the backend."""
+    if info.selection is None:
+        return None
+    candidates = [
+        {"backend": c.backend, "agreement": c.agreement, "stability": c.stability}
+        for c in info.selection.candidates
+    ]
+    return {"rows": info.selection.rows, "candidates": candidates}
+
+
 def _filename(info: DetectorInfo) -> str:
     return f"{info.name}_{info.backend}.skops"
 
@@ -232,6 +244,7 @@ def _detector(info: DetectorInfo, aliases: dict[str, str]) -> Detector:
         normalization=info.normalization,
         missing=info.missing,
         parameters=dict(info.parameters),
+        selection=selection_of(info),
         aliases=sorted(
             alias
             for alias, target in aliases.items()
