@@ -7,9 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
+from tests.documents import pdf, text_page
 from tests.integration.conftest import ROOT, RunningServer
+from tests.rendered_pages import encoded, page
 
 BLOCK = re.compile(r"```bash\n(.*?)```", flags=re.DOTALL)
 DOCUMENTED_URL = "http://127.0.0.1:8000"
@@ -24,21 +28,38 @@ def curl_blocks() -> list[str]:
     return [block for path in paths for block in blocks(path) if block.startswith("curl ")]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files lie that the commands send."""
+    folder = tmp_path_factory.mktemp("files")
+    picture = encoded(page(["Invoice 2041", "Lamp 19.00"]))
+    (folder / "scan.png").write_bytes(picture)
+    (folder / "invoice.png").write_bytes(picture)
+    (folder / "report.pdf").write_bytes(pdf([text_page(["Annual report"])]))
+    rows = pa.table({"load": [1.0, 1.1, 0.9, 1.2, 9.0], "heat": [20.0, 21.0, 19.5, 20.5, 90.0]})
+    csv.write_csv(rows, folder / "rows.csv")
+    parquet.write_table(rows, folder / "rows.parquet")
+    return folder
+
+
 @pytest.mark.parametrize("block", curl_blocks(), ids=lambda block: block.split()[1][-32:])
-def test_curl_commands(block: str, server: RunningServer) -> None:
+def test_curl_commands(block: str, server: RunningServer, folder: Path) -> None:
     assert DOCUMENTED_URL in block
     script = block.replace(DOCUMENTED_URL, server.url).replace(
         "curl ", "curl -sS --fail-with-body "
     )
-    run = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        ["bash", "-ec", script], cwd=folder, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     decoder, rest = json.JSONDecoder(), run.stdout.strip()
     answers = 0
-    while rest:
+    while rest.startswith(("{", "[")):
         answer, end = decoder.raw_decode(rest)
         assert "error" not in answer
         rest, answers = rest[end:].strip(), answers + 1
-    assert answers == block.count("curl ")
+    elsewhere = block.count(" -o ") + block.count("accept: text/csv")
+    assert answers == block.count("curl ") - elsewhere
 
 
 def test_there_are_commands_to_run() -> None:
