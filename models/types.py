@@ -145,9 +145,10 @@ class OutputFormat:
 class SamplingParams:
     """How tokens are chosen and when generation ends. Defaults are OpenAI's.
 
-    `max_tokens` None: up to the end of the context; 0: nothing, to score an echoed prompt. `temperature` 0: greedy. `top_k` 0, `top_p` 1,
-    `min_p` 0, `repetition_penalty` 1: off. `logprobs` None: none; k: the chosen token's log
-    probability and the k most likely alternatives. `stop` strings never appear in the output.
+    `max_tokens` None: up to the end of the context; 0: nothing, to score an echoed prompt.
+    `temperature` 0: greedy. `top_k` 0, `top_p` 1, `min_p` 0, `repetition_penalty` 1: off.
+    `logprobs` None: none; k: the chosen token's log probability and the k most likely
+    alternatives. `stop` strings never appear in the output.
     """
 
     max_tokens: int | None = None
