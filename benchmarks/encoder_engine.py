@@ -21,8 +21,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
-from models.cross_encoder import TorchReranker
-from models.encoder import TorchEncoder
+from models.encoders.cross_encoder import TorchReranker
+from models.encoders.encoder import TorchEncoder
 from models.types import EmbeddingRequest, RerankRequest
 from weights.cache import WeightsCache
 from weights.fetch import fetch

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from config.catalog import ASSET_CATALOG, load_catalog
 from config.settings import AppConfig
-from models.cl100k import Cl100k
+from models.encoders.cl100k import Cl100k
 from models.errors import InvalidInputError, ModelError, ModelLoadError
 from models.types import EmbeddingRequest
 from weights.cache import WeightsCache

@@ -12,7 +12,7 @@ from deployments.client_tokens import ClientTokens
 from deployments.engines import encoder
 from deployments.replica import ModelReplica
 from models.base import Encoder
-from models.embedding_cache import EmbeddingCache
+from models.encoders.embedding_cache import EmbeddingCache
 from models.errors import ModelError
 from models.types import EmbeddingRequest, EmbeddingResult, EncoderInfo, TextToken
 

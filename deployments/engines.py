@@ -120,14 +120,14 @@ def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder
         return build(spec, ToyEncoder)
     options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
     if spec.engine == "onnx":
-        from models.onnx_encoder import OnnxEncoder
+        from models.encoders.onnx_encoder import OnnxEncoder
 
         return build(spec, OnnxEncoder, **options)
     if spec.engine == "llama_cpp":
         from models.llama_cpp.encoder import LlamaCppEncoder
 
         return build(spec, LlamaCppEncoder, **options, n_gpu_layers=resources.gpu_layers)
-    from models.encoder import TorchEncoder
+    from models.encoders.encoder import TorchEncoder
 
     return build(spec, TorchEncoder, **options, device=resources.device)
 
@@ -139,14 +139,14 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
         return build(spec, ToyReranker)
     options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
     if spec.engine == "onnx":
-        from models.onnx_cross_encoder import OnnxReranker
+        from models.encoders.onnx_cross_encoder import OnnxReranker
 
         return build(spec, OnnxReranker, **options)
     if spec.engine == "llama_cpp":
         from models.llama_cpp.reranker import LlamaCppReranker
 
         return build(spec, LlamaCppReranker, **options, n_gpu_layers=resources.gpu_layers)
-    from models.cross_encoder import open_torch_reranker
+    from models.encoders.cross_encoder import open_torch_reranker
 
     return build(spec, open_torch_reranker, **options, device=resources.device)
 
@@ -154,7 +154,7 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
 def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> ClassificationModel:
     """Of sequences or of tokens, as the weights' own configuration says, or the fitted ones."""
     if spec.engine == "classifiers":
-        from models.classifier_library import Classifiers
+        from models.few_shot.classifier_library import Classifiers
 
         return build(spec, Classifiers, root=config.data_root("classifiers"))
     if spec.engine == "toy":
@@ -168,9 +168,9 @@ def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> Clas
 
 
 def _onnx_classifier(spec: ModelSpec, path: Path, resources: Resources) -> ClassificationModel:
-    from models.classifier_kinds import kind_of
-    from models.onnx_classifier import OnnxClassifier
-    from models.onnx_token_classifier import OnnxTokenClassifier
+    from models.encoders.classifier_kinds import kind_of
+    from models.encoders.onnx_classifier import OnnxClassifier
+    from models.encoders.onnx_token_classifier import OnnxTokenClassifier
 
     kinds = {"sequence": OnnxClassifier, "token": OnnxTokenClassifier}
     make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
@@ -178,9 +178,9 @@ def _onnx_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Class
 
 
 def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> ClassificationModel:
-    from models.classifier import TorchClassifier
-    from models.classifier_kinds import kind_of
-    from models.token_classifier import TorchTokenClassifier
+    from models.encoders.classifier import TorchClassifier
+    from models.encoders.classifier_kinds import kind_of
+    from models.encoders.token_classifier import TorchTokenClassifier
 
     kinds = {"sequence": TorchClassifier, "token": TorchTokenClassifier}
     make: Callable[..., ClassificationModel] = kinds[kind_of(path)]

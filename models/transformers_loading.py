@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
+from models.encoders.tokenization import NO_LIMIT, TextTokenizer, lowercased
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.tokenization import NO_LIMIT, TextTokenizer, lowercased
 
 LOGGER = logging.getLogger(__name__)
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)

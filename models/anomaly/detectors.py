@@ -18,9 +18,6 @@ from models.anomaly.fitted import FittedDetector, restored, stored_info
 from models.anomaly.references import find, split
 from models.anomaly.scoring import check_normalization, score_together
 from models.anomaly.workers import Fitted, InProcess, Worker
-from models.artefact_cache import ArtefactCache
-from models.artefact_index import Pointer
-from models.artefacts import READ_ATTEMPTS, ArtefactStore
 from models.errors import (
     FitCancelledError,
     InvalidInputError,
@@ -29,7 +26,10 @@ from models.errors import (
     ModelNotFoundError,
     StorageError,
 )
-from models.fitting import FitTurns, check_name
+from models.stores.artefact_cache import ArtefactCache
+from models.stores.artefact_index import Pointer
+from models.stores.artefacts import READ_ATTEMPTS, ArtefactStore
+from models.stores.fitting import FitTurns, check_name
 from models.types import (
     AnomalyScoreRequest,
     AnomalyScores,

@@ -28,8 +28,8 @@ from models.anomaly.columns import Column, Matrix
 from models.anomaly.model import Model, Scaling, check_rows
 from models.anomaly.numeric import rows_of
 from models.anomaly.tables import TableEncoder, fit_encoder
-from models.artefacts import Artefact
 from models.errors import InvalidInputError, StorageError
+from models.stores.artefacts import Artefact
 from models.types import Candidate, Contribution, DetectorInfo, FitRequest, Selection
 
 LOGGER = logging.getLogger(__name__)

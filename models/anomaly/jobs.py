@@ -28,7 +28,7 @@ from models.errors import (
     ReplicaLostError,
     StorageError,
 )
-from models.storage import Storage
+from models.stores.storage import Storage
 from models.types import DetectorInfo, FitJob, FitRequest
 
 LOGGER = logging.getLogger(__name__)

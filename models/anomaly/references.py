@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from models.artefact_index import Pointer
-from models.artefacts import ArtefactStore
 from models.errors import ModelNotFoundError
+from models.stores.artefact_index import Pointer
+from models.stores.artefacts import ArtefactStore
 
 VERSION = re.compile(r"(?P<name>[^@]{1,64})@(?P<version>[0-9]{1,9}|latest)")
 LATEST = "-latest"

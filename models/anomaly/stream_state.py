@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import StorageError
-from models.storage import Storage
+from models.stores.storage import Storage
 from models.types import Row, StreamSettings
 
 FOLDER = "state"

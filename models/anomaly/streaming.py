@@ -27,7 +27,7 @@ from models.errors import (
     OverloadedError,
     StorageError,
 )
-from models.fitting import check_name
+from models.stores.fitting import check_name
 from models.types import (
     AnomalyScoreRequest,
     FitRequest,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.chat.reply import ReplyParser, ReplyPart
-from models.detokenizer import Detokenizer, Emission
+from models.continuous_batching.detokenizer import Detokenizer, Emission
 from models.types import FinishReason, TextDelta, TokenLogprob, Usage
 
 NOTHING: Mapping[int, bytes] = {}

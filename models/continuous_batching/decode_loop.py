@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvPool
+from models.continuous_batching.logprobs import token_logprob
 from models.continuous_batching.pacing import PaceLimits, Pacer
 from models.continuous_batching.prefix_cache import PrefixCache
 from models.continuous_batching.runner import TokenRunner
 from models.continuous_batching.scheduler import Scheduler, Step
 from models.continuous_batching.sequence import Sequence
 from models.errors import ModelError
-from models.logprobs import token_logprob
 from models.types import FinishReason, TextDelta, TokenLogprob, Usage
 
 Event = tuple[str, TextDelta | ModelError]

@@ -11,9 +11,9 @@ from models.continuous_batching.decode_loop import EngineStats
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.prompts import PromptReader, ReadPrompt
 from models.continuous_batching.runner import Vocabulary
+from models.continuous_batching.sampling import check_sampling
 from models.continuous_batching.sequence import Sequence
 from models.errors import InvalidInputError
-from models.sampling import check_sampling
 from models.structured.compiler import GrammarCompiler
 from models.structured.constraint import TokenConstraint
 from models.structured.grammars import grammar_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.sampling import is_greedy
+from models.continuous_batching.sampling import is_greedy
 from models.structured.constraint import TokenConstraint
 from models.types import FloatArray, SamplingParams
 

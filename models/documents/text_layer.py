@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.reading_order import Polygon, reading_lines
+from models.ocr.reading_order import Polygon, reading_lines
 from models.types import Page, TextLine, Word
 
 MAX_MEANINGLESS_SHARE = 0.1

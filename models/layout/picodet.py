@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from models.encoders.onnx_session import SESSION_ERRORS
 from models.errors import ModelLoadError
-from models.onnx_session import SESSION_ERRORS
 from models.types import PixelArray, Region
 
 STRIDES = (8, 16, 32, 64)

@@ -13,8 +13,8 @@ import numpy as np
 
 from models.base import TextRecognizer
 from models.errors import ModelError, OverloadedError
-from models.images import ImageDecoder, ImageLimits
-from models.page_batches import OcrAnswer
+from models.ocr.images import ImageDecoder, ImageLimits
+from models.ocr.page_batches import OcrAnswer
 from models.types import OcrRequest, OcrResult, PixelArray, Region, TableCell
 
 MARGINS = (4, 0, 12)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.batching import BatchListener
-from models.embedding_codec import EmbeddingCodec
-from models.embedding_engine import EmbeddingEngine
-from models.embedding_prompts import PromptBook
+from models.encoders.embedding_codec import EmbeddingCodec
+from models.encoders.embedding_engine import EmbeddingEngine
+from models.encoders.embedding_prompts import PromptBook
+from models.encoders.text_engine import DEFAULT_QUEUED_TOKENS, EngineOptions
 from models.errors import ModelLoadError
 from models.llama_cpp.encoder_file import (
     DEFAULT_BATCH_TOKENS,
@@ -18,7 +19,6 @@ from models.llama_cpp.encoder_file import (
 )
 from models.llama_cpp.encoder_runner import CallSizes, EncoderRunner
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.text_engine import DEFAULT_QUEUED_TOKENS, EngineOptions
 from models.types import EmbeddingRequest
 
 

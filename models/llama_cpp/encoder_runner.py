@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.continuous_batching.batch import Batch
+from models.encoders.tokenization import TokenSequence
 from models.errors import EngineDeadError
 from models.llama_cpp.bindings import NativeContext, NativeEncoder, NativeModel
-from models.tokenization import TokenSequence
 from models.types import FloatArray
 
 SLOTS = 64

@@ -9,6 +9,17 @@ from typing import Literal
 import numpy as np
 
 from models.batching import BatchListener
+from models.encoders.rerank_codec import RerankCodec
+from models.encoders.rerank_heads import Compute, label_index, odds_of
+from models.encoders.rerank_template import (
+    QWEN3_INSTRUCTION,
+    QWEN3_TEMPLATE,
+    TemplateTokenizer,
+    read_template,
+    single_token,
+)
+from models.encoders.text_engine import DEFAULT_QUEUED_TOKENS, EngineOptions, TextEngine
+from models.encoders.tokenization import EncoderTokenizer, TokenSequence
 from models.errors import ModelLoadError
 from models.llama_cpp.bindings import NativeModel
 from models.llama_cpp.encoder_file import (
@@ -19,17 +30,6 @@ from models.llama_cpp.encoder_file import (
 )
 from models.llama_cpp.encoder_runner import AnswerRunner, CallSizes, EncoderRunner
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.rerank_codec import RerankCodec
-from models.rerank_heads import Compute, label_index, odds_of
-from models.rerank_template import (
-    QWEN3_INSTRUCTION,
-    QWEN3_TEMPLATE,
-    TemplateTokenizer,
-    read_template,
-    single_token,
-)
-from models.text_engine import DEFAULT_QUEUED_TOKENS, EngineOptions, TextEngine
-from models.tokenization import EncoderTokenizer, TokenSequence
 from models.types import FloatArray, RerankRequest, RerankResult
 
 LOGGER = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import math
 import secrets
 from collections.abc import Iterable, Sequence
 
+from models.continuous_batching.sampling import is_greedy
 from models.llama_cpp.bindings import NativeContext, SamplerChain
-from models.sampling import is_greedy
 from models.structured.constraint import TokenConstraint
 from models.types import FloatArray, SamplingParams
 

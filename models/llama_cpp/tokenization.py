@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.encoders.tokenization import TokenSequence
 from models.errors import InvalidInputError
 from models.llama_cpp.bindings import NativeModel
-from models.tokenization import TokenSequence
 from models.types import TextToken, TruncationSide
 
 Content = list[int]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ocr.lines import UPRIGHT_ASPECT
-from models.reading_order import page_angle
+from models.ocr.reading_order import page_angle
 
 SAME_LINE_OVERLAP = 0.6
 """Of the lower box's height: less is a neighbouring line."""

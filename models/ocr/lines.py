@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.reading_order import Polygon, reading_lines
+from models.ocr.reading_order import Polygon, reading_lines
 from models.types import Page, PixelArray, Point, TextLine, Word
 
 UPRIGHT_ASPECT = 1.5

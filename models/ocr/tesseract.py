@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from models.errors import ModelError, ModelLoadError, UnsupportedInputError
-from models.images import PARAM, ImageDecoder, ImageLimits
+from models.ocr.images import PARAM, ImageDecoder, ImageLimits
 from models.ocr.languages import ALPHA3, TRADITIONAL_CHINESE, canonical, unreadable
 from models.ocr.lines import in_reading_order
+from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
 from models.ocr.tesseract_table import text_lines
-from models.page_batches import OcrAnswer, PageBatches, PageImage
 from models.types import OcrRequest, Page, PixelArray
 
 INSTALL_HINT = (

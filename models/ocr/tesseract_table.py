@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from models.reading_order import Polygon
+from models.ocr.reading_order import Polygon
 from models.types import TextLine, Word
 
 COLUMNS = 12

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ModelError
-from models.images import ImageDecoder, ImageLimits
 from models.ocr.boxes import Boxes, joined
+from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.languages import check_languages
 from models.ocr.lines import Corners, FoundLine, ReadLine, cut_out, page_of
-from models.page_batches import OcrAnswer, PageBatches, PageImage
-from models.reading_order import Polygon
+from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.reading_order import Polygon
 from models.types import OcrRequest, Page, PixelArray
 
 MAX_SIDE = 2000

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from models.errors import ModelError
-from models.images import ImageDecoder, ImageLimits
 from models.ocr.image_to_text import ImageToText
+from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.languages import canonical, check_languages
 from models.ocr.lines import ReadLine
 from models.ocr.orientation import UpsideDown
+from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
 from models.ocr.rapid_detection import RapidLineFinder
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.page_batches import OcrAnswer, PageBatches, PageImage
 from models.types import OcrRequest, Page, PixelArray, TextLine
 
 PAGES_AT_ONCE = 4

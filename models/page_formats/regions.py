@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from models.ocr.reading_order import rows_across
 from models.page_formats.blocks import (
     Block,
     Kind,
@@ -18,7 +19,6 @@ from models.page_formats.blocks import (
 from models.page_formats.geometry import Box, box_of, printed_rows
 from models.page_formats.table_cells import filled_cells, grid_of
 from models.page_formats.tables import Row
-from models.reading_order import rows_across
 from models.types import Page, Region, TextLine
 
 KINDS: dict[str, Kind] = {

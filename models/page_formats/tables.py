@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from statistics import median
 
+from models.ocr.reading_order import rows_across
 from models.page_formats.geometry import Box, around, box_of
-from models.reading_order import rows_across
 from models.types import TextLine
 
 Row = list[TextLine]

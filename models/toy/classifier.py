@@ -12,17 +12,18 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 from models.batching import BatchListener
-from models.classification_codec import ClassificationCodec
-from models.entity_codec import EntityCodec
-from models.entity_grouping import EntityGrouping
-from models.label_set import Activation, LabelSet
-from models.text_engine import (
+from models.encoders.classification_codec import ClassificationCodec
+from models.encoders.entity_codec import EntityCodec
+from models.encoders.entity_grouping import EntityGrouping
+from models.encoders.label_set import Activation, LabelSet
+from models.encoders.text_engine import (
     DEFAULT_BATCH_TOKENS,
     DEFAULT_QUEUED_TOKENS,
     EngineOptions,
     TextEngine,
 )
-from models.tokenization import TokenSequence
+from models.encoders.tokenization import TokenSequence
+from models.encoders.word_tokenizer import WordTokenizer
 from models.toy.encoder import MAX_TOKENS, byte_tokenizer, overlap_logit
 from models.types import (
     ClassificationRequest,
@@ -31,7 +32,6 @@ from models.types import (
     EntityResult,
     FloatArray,
 )
-from models.word_tokenizer import WordTokenizer
 
 KEYWORDS: Mapping[str, Sequence[str]] = {
     "negative": ("bad", "awful", "broken", "hate"),

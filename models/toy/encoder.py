@@ -17,18 +17,18 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 from models.batching import BatchListener
-from models.embedding_codec import EmbeddingCodec
-from models.embedding_engine import EmbeddingEngine
-from models.embedding_outputs import sparse_row
-from models.embedding_prompts import PromptBook
-from models.rerank_codec import RerankCodec
-from models.text_engine import (
+from models.encoders.embedding_codec import EmbeddingCodec
+from models.encoders.embedding_engine import EmbeddingEngine
+from models.encoders.embedding_outputs import sparse_row
+from models.encoders.embedding_prompts import PromptBook
+from models.encoders.rerank_codec import RerankCodec
+from models.encoders.text_engine import (
     DEFAULT_BATCH_TOKENS,
     DEFAULT_QUEUED_TOKENS,
     EngineOptions,
     TextEngine,
 )
-from models.tokenization import TextTokenizer, TokenSequence
+from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.types import FloatArray, RerankRequest, RerankResult
 
 DIMENSIONS = 64

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.errors import ModelError
-from models.images import ImageDecoder, ImageLimits
-from models.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.images import ImageDecoder, ImageLimits
+from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
 from models.types import OcrRequest, Page, PixelArray, TextLine
 
 PAPER = 200

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.continuous_batching.batch import Batch
-from models.length_split import split_by_length
+from models.encoders.length_split import split_by_length
 from models.transformers_lm.kv_cells import CellTable
 
 CALL_OVERHEAD_CELLS = 256

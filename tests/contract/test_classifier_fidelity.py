@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from models.classifier import TorchClassifier
-from models.token_classifier import TorchTokenClassifier
+from models.encoders.classifier import TorchClassifier
+from models.encoders.token_classifier import TorchTokenClassifier
 from models.types import ClassificationRequest, EntityRequest
 from tests.contract.test_encoder_fidelity import texts_of
 from tests.tiny_classifiers import IOB, NLI, PLAIN, write_classifier, write_token_classifier

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.classifier import TorchClassifier
+from models.encoders.classifier import TorchClassifier
 from models.errors import (
     EngineDeadError,
     InputTooLongError,

@@ -28,10 +28,10 @@ from transformers import (
     AutoTokenizer,
 )
 
-from models.cross_encoder import TorchReranker
-from models.encoder import TorchEncoder
+from models.encoders.cross_encoder import TorchReranker
+from models.encoders.encoder import TorchEncoder
+from models.encoders.onnx_cross_encoder import OnnxReranker
 from models.errors import InvalidInputError
-from models.onnx_cross_encoder import OnnxReranker
 from models.types import EmbeddingRequest, RerankRequest
 from tests.tiny_models import (
     CONFIGS,

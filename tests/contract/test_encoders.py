@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.encoder import TorchEncoder
+from models.encoders.encoder import TorchEncoder
+from models.encoders.onnx_encoder import OnnxEncoder
 from models.errors import (
     EngineDeadError,
     InputTooLongError,
@@ -24,7 +25,6 @@ from models.errors import (
     OverloadedError,
 )
 from models.llama_cpp.encoder import LlamaCppEncoder
-from models.onnx_encoder import OnnxEncoder
 from models.toy.encoder import ToyEncoder
 from models.types import EmbeddingRequest, EmbeddingResult, FloatArray
 from tests.gguf_encoders import write_bert_gguf

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.encoders.token_classifier import TorchTokenClassifier
 from models.errors import EngineDeadError, InvalidInputError, ModelError, ModelLoadError
-from models.token_classifier import TorchTokenClassifier
 from models.toy.classifier import ToyEntityRecognizer
 from models.types import Entity, EntityRequest, EntityResult
 from tests.tiny_classifiers import write_token_classifier

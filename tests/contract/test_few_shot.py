@@ -14,11 +14,11 @@ import pytest
 
 from config.catalog import OPTIONAL_CATALOG, load_catalog
 from config.paths import default_weights_dir
-from models.classifier_library import Classifiers
-from models.encoder import TorchEncoder
+from models.encoders.encoder import TorchEncoder
+from models.encoders.onnx_classifier import OnnxClassifier
 from models.errors import ModelLoadError
-from models.label_similarity import similarity_scores
-from models.onnx_classifier import OnnxClassifier
+from models.few_shot.classifier_library import Classifiers
+from models.few_shot.label_similarity import similarity_scores
 from models.types import (
     ClassificationRequest,
     ClassifierFitRequest,

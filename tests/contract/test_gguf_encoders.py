@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.cross_encoder import TorchReranker
-from models.encoder import TorchEncoder
+from models.encoders.cross_encoder import TorchReranker
+from models.encoders.encoder import TorchEncoder
+from models.encoders.rerank_template import QWEN3_INSTRUCTION, QWEN3_TEMPLATE
+from models.encoders.torch_judge import TorchJudge
 from models.errors import InvalidInputError, ModelLoadError
 from models.llama_cpp.bindings import NativeEncoder, NativeModel
 from models.llama_cpp.encoder import LlamaCppEncoder
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.reranker import LlamaCppReranker
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.rerank_template import QWEN3_INSTRUCTION, QWEN3_TEMPLATE
-from models.torch_judge import TorchJudge
 from models.types import EmbeddingRequest, RerankRequest
 from tests.contract.test_encoder_fidelity import LENGTHS, TEXTS, texts_of
 from tests.gguf_encoders import write_bert_gguf, write_qwen3_gguf

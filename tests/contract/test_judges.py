@@ -11,16 +11,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.cross_encoder import TorchReranker, open_torch_reranker
-from models.errors import InputTooLongError, ModelLoadError
-from models.rerank_heads import label_index, odds_of
-from models.rerank_template import (
+from models.encoders.cross_encoder import TorchReranker, open_torch_reranker
+from models.encoders.rerank_heads import label_index, odds_of
+from models.encoders.rerank_template import (
     QWEN3_INSTRUCTION,
     QWEN3_TEMPLATE,
     RerankTemplate,
     read_template,
 )
-from models.torch_judge import TorchJudge
+from models.encoders.torch_judge import TorchJudge
+from models.errors import InputTooLongError, ModelLoadError
 from models.types import RerankRequest
 from tests.contract.test_encoder_fidelity import TEXTS
 from tests.tiny_models import write_judge, write_reranker

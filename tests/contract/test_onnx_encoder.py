@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from models.encoders.onnx_encoder import OnnxEncoder
+from models.encoders.pooling import pool
+from models.encoders.row_pooling import POOLINGS, pooled_row
+from models.encoders.tokenization import TokenSequence
 from models.errors import ModelLoadError
-from models.onnx_encoder import OnnxEncoder
-from models.pooling import pool
-from models.row_pooling import POOLINGS, pooled_row
-from models.tokenization import TokenSequence
 from models.types import EmbeddingRequest
 from tests.contract.test_encoder_fidelity import TEXTS
 from tests.tiny_models import tokenizer, write_json

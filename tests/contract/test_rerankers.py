@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.cross_encoder import TorchReranker
+from models.encoders.cross_encoder import TorchReranker
+from models.encoders.onnx_cross_encoder import OnnxReranker
 from models.errors import (
     EngineDeadError,
     InputTooLongError,
@@ -22,7 +23,6 @@ from models.errors import (
     OverloadedError,
 )
 from models.llama_cpp.reranker import LlamaCppReranker
-from models.onnx_cross_encoder import OnnxReranker
 from models.toy.encoder import ToyReranker
 from models.types import RerankRequest, RerankResult
 from tests.gguf_encoders import write_bert_gguf

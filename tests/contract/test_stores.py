@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from models import object_storage
-from models.artefacts import ArtefactStore
 from models.errors import ModelNotFoundError, StorageError
-from models.object_storage import ObjectStorage
+from models.stores import object_storage
+from models.stores.artefacts import ArtefactStore
+from models.stores.object_storage import ObjectStorage
 
 KINDS = ("files", "objects")
 

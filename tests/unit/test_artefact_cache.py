@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from models.artefact_cache import ArtefactCache
 from models.errors import StorageError
+from models.stores.artefact_cache import ArtefactCache
 
 WAIT = 10.0
 

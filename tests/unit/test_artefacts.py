@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from models import storage as files
-from models.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore, _folder
 from models.errors import InvalidInputError, ModelNotFoundError, StorageError
-from models.storage import NEW as UNFINISHED
+from models.stores import storage as files
+from models.stores.artefacts import CURRENT, MANIFEST, Artefact, ArtefactStore, _folder
+from models.stores.storage import NEW as UNFINISHED
 
 PROJECT = Path(__file__).parents[2]
 OLD, NEW = b"old" * 1000, b"new" * 1000
@@ -90,7 +90,7 @@ def test_nothing_is_readable_by_others(store: ArtefactStore) -> None:
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from models import artefacts, storage
+from models.stores import artefacts, storage
 
 root, action, point = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = artefacts.ArtefactStore(root)
@@ -363,7 +363,7 @@ def test_links_are_neither_followed_nor_removed(store: ArtefactStore, tmp_path: 
 WORK = """
 import sys
 from pathlib import Path
-from models.artefacts import ArtefactStore
+from models.stores.artefacts import ArtefactStore
 from models.errors import ModelNotFoundError
 
 store, seen = ArtefactStore(Path(sys.argv[1])), 0

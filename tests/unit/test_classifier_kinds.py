@@ -15,13 +15,13 @@ from config.settings import AppConfig
 from deployments.classification import Classification
 from deployments.engines import Resources, classifier
 from models.base import Classifier, ClassifierLibrary, EntityRecognizer
-from models.classifier import TorchClassifier
-from models.classifier_kinds import kind_of
-from models.classifier_library import Classifiers
+from models.encoders.classifier import TorchClassifier
+from models.encoders.classifier_kinds import kind_of
+from models.encoders.onnx_classifier import OnnxClassifier
+from models.encoders.onnx_token_classifier import OnnxTokenClassifier
+from models.encoders.token_classifier import TorchTokenClassifier
 from models.errors import ModelLoadError, UnsupportedTaskError
-from models.onnx_classifier import OnnxClassifier
-from models.onnx_token_classifier import OnnxTokenClassifier
-from models.token_classifier import TorchTokenClassifier
+from models.few_shot.classifier_library import Classifiers
 from models.toy.classifier import ToyClassifier, ToyEntityRecognizer
 from models.types import (
     ClassificationRequest,

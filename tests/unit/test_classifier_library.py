@@ -15,9 +15,6 @@ import pytest
 from safetensors.numpy import save
 from sklearn.linear_model import LogisticRegression
 
-from models import classifier_library
-from models.artefacts import CURRENT, MANIFEST, ArtefactStore
-from models.classifier_library import HEAD_FILE, Classifiers
 from models.errors import (
     InvalidInputError,
     ModelError,
@@ -26,8 +23,11 @@ from models.errors import (
     OverloadedError,
     StorageError,
 )
-from models.label_similarity import similarity_scores
-from models.linear_head import fit_head
+from models.few_shot import classifier_library
+from models.few_shot.classifier_library import HEAD_FILE, Classifiers
+from models.few_shot.label_similarity import similarity_scores
+from models.few_shot.linear_head import fit_head
+from models.stores.artefacts import CURRENT, MANIFEST, ArtefactStore
 from models.types import (
     ClassifierFitRequest,
     ClassifierInfo,

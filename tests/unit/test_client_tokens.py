@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import AppConfig, LimitSettings
 from deployments.client_tokens import ClientTokens
-from models.cl100k import TOKENS, Cl100k
+from models.encoders.cl100k import TOKENS, Cl100k
 from models.errors import InvalidInputError, ModelError, ModelLoadError
 from models.types import EmbeddingRequest
 

@@ -17,10 +17,10 @@ from sklearn.ensemble import IsolationForest
 
 from models.anomaly import fitted
 from models.anomaly.detectors import Detectors
-from models.artefacts import CURRENT, ArtefactStore, _folder
 from models.errors import (
     StorageError,
 )
+from models.stores.artefacts import CURRENT, ArtefactStore, _folder
 from tests.detector_samples import (
     again,
     fit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.detokenizer import Detokenizer
+from models.continuous_batching.detokenizer import Detokenizer
 from models.types import TokenLogprob
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.embedding_cache import EmbeddingCache
+from models.encoders.embedding_cache import EmbeddingCache
 from models.types import EmbeddingRequest, EmbeddingResult, Usage
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from models.embedding_codec import EmbeddingCodec
-from models.embedding_prompts import PromptBook
-from models.encoder import TorchEncoder
+from models.encoders.embedding_codec import EmbeddingCodec
+from models.encoders.embedding_prompts import PromptBook
+from models.encoders.encoder import TorchEncoder
+from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import InputTooLongError, InvalidInputError, ModelError
-from models.tokenization import TextTokenizer, TokenSequence
 from models.types import EmbeddingRequest, Purpose
 from tests.tiny_models import VOCABULARY, tokenizer, write_encoder, write_json
 

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import AppConfig, EmbeddingSettings
 from deployments.embedding import Embedding
-from models.cl100k import TOKENS
+from models.encoders.cl100k import TOKENS
 from models.types import EmbeddingRequest
 from tests.fakes import FakeReplicas, make_client, spec
 

@@ -10,14 +10,14 @@ import pytest
 from config.catalog import ModelSpec, PathSource
 from config.settings import AppConfig
 from deployments.engines import Resources, encoder, reranker
-from models.cross_encoder import TorchReranker
-from models.encoder import TorchEncoder
+from models.encoders.cross_encoder import TorchReranker
+from models.encoders.encoder import TorchEncoder
+from models.encoders.onnx_cross_encoder import OnnxReranker
+from models.encoders.onnx_encoder import OnnxEncoder
+from models.encoders.torch_judge import TorchJudge
 from models.errors import ModelLoadError
 from models.llama_cpp.encoder import LlamaCppEncoder
 from models.llama_cpp.reranker import LlamaCppReranker
-from models.onnx_cross_encoder import OnnxReranker
-from models.onnx_encoder import OnnxEncoder
-from models.torch_judge import TorchJudge
 from tests.gguf_encoders import write_bert_gguf, write_qwen3_gguf
 from tests.tiny_models import write_encoder, write_judge, write_reranker
 from tests.tiny_onnx import write_onnx_encoder, write_onnx_reranker

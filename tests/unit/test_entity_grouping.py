@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.entity_grouping import EntityGrouping
-from models.entity_tags import Tag, read_tags
+from models.encoders.entity_grouping import EntityGrouping
+from models.encoders.entity_tags import Tag, read_tags
+from models.encoders.word_tokenizer import TokenizedText, WordTokenizer
 from models.toy.encoder import byte_tokenizer
 from models.types import Entity
-from models.word_tokenizer import TokenizedText, WordTokenizer
 
 IOB = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 BILOU = ("O", "B-PER", "I-PER", "L-PER", "U-PER", "U-LOC")

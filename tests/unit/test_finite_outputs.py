@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from models.embedding_codec import EmbeddingCodec
+from models.encoders.embedding_codec import EmbeddingCodec
+from models.encoders.rerank_codec import RerankCodec
+from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import ModelError
-from models.rerank_codec import RerankCodec
-from models.tokenization import TextTokenizer, TokenSequence
 from models.types import EmbeddingRequest, RerankRequest
 from tests.tiny_models import tokenizer
 

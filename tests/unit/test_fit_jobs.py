@@ -21,7 +21,7 @@ from models.errors import (
     ReplicaLostError,
     StorageError,
 )
-from models.storage import Storage, open_storage
+from models.stores.storage import Storage, open_storage
 from models.types import DetectorInfo, FitRequest, Table
 
 REQUEST = FitRequest("pump", "ecod", Table(((1.0,), (2.0,))))

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from models import image_child
-from models.image_child import REPLY, REQUEST
+from models.ocr import image_child
+from models.ocr.image_child import REPLY, REQUEST
 from tests.rendered_pages import encoded
 
 

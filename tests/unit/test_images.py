@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import images
 from models.errors import EngineDeadError, InvalidInputError, UnsupportedInputError
 from models.file_formats import sniff
-from models.images import ImageDecoder, ImageLimits
+from models.ocr import images
+from models.ocr.images import ImageDecoder, ImageLimits
 from tests.rendered_pages import encoded
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")

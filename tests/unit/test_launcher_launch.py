@@ -25,7 +25,7 @@ class Answers(BaseHTTPRequestHandler):
     healthy = True
 
     def do_GET(self) -> None:
-        known = {"/health": b"{}", "/v1/models": b'{"data": [{"id": "m", "task": "t"}]}'}
+        known = {"/health": b"{}", "/v1/models": b'{"data": [{"id": "m", "task": "embedding"}]}'}
         found = self.path in known and (self.healthy or self.path != "/health")
         self.send_response(200 if found else 503)
         self.end_headers()
@@ -95,7 +95,7 @@ def launching(probe: HttpProbe, server: Server) -> Launch:
 
 def test_alive_means_200(answering: HttpProbe, silent: HttpProbe) -> None:
     assert answering.alive()
-    assert answering.models() == [{"id": "m", "task": "t"}]
+    assert answering.models() == [{"id": "m", "task": "embedding"}]
     assert not silent.alive()
     assert silent.models() == []
 

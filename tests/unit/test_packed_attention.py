@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from models.length_split import split_by_length
-from models.packed_transformer import (
+from models.encoders.length_split import split_by_length
+from models.encoders.packed_transformer import (
     PACKED,
     PackedBackbone,
     Packing,
@@ -21,8 +21,8 @@ from models.packed_transformer import (
     position_offset,
     register_packed_attention,
 )
+from models.encoders.tokenization import TokenSequence
 from models.prepacked_linear import PrepackedLinear, available, prepack_linears
-from models.tokenization import TokenSequence
 from tests.tiny_models import EMBEDDERS, UNPACKABLE, write_encoder
 
 PACKABLE = sorted(set(EMBEDDERS) - UNPACKABLE)

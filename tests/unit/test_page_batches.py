@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from models.errors import EngineDeadError, ModelError, OverloadedError, UnsupportedInputError
-from models.page_batches import PageBatches, PageImage
+from models.ocr.page_batches import PageBatches, PageImage
 from models.types import OcrRequest, OcrResult, Page
 
 WAIT = 10.0

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
-from models.rerank_codec import activation_named, shares, sigmoid
-from models.tokenization import TextTokenizer
+from models.encoders.rerank_codec import activation_named, shares, sigmoid
+from models.encoders.tokenization import TextTokenizer
 from tests.tiny_models import tokenizer
 
 SPECIALS = {"single": 2, "pair": 3}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.pooling import pool
+from models.encoders.pooling import pool
 
 LENGTHS = (1, 1, 3, 7)
 HIDDEN = np.random.default_rng(0).standard_normal((sum(LENGTHS), 4)).astype(np.float32)

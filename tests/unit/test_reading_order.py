@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from models.reading_order import Polygon, reading_lines, reading_order
+from models.ocr.reading_order import Polygon, reading_lines, reading_order
 from models.types import Page, TextLine
 
 HEIGHT = 20.0

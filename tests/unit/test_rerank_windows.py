@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.encoders.rerank_codec import RerankCodec, identity
+from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import InvalidInputError
-from models.rerank_codec import RerankCodec, identity
-from models.tokenization import TextTokenizer, TokenSequence
 from models.types import RerankRequest
 from tests.tiny_models import VOCABULARY, tokenizer
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.continuous_batching.logprobs import token_logprob
 from models.continuous_batching.numpy_sampler import NumpySampler, likeliest
+from models.continuous_batching.sampling import check_sampling, is_greedy
 from models.errors import InvalidInputError
-from models.logprobs import token_logprob
-from models.sampling import check_sampling, is_greedy
 from models.types import SamplingParams
 
 VOCABULARY = 100

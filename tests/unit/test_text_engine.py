@@ -10,9 +10,9 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
+from models.encoders.text_engine import BULK_TOKENS, EngineOptions, TextEngine
+from models.encoders.tokenization import TokenSequence
 from models.errors import EngineDeadError, InvalidInputError, ModelError
-from models.text_engine import BULK_TOKENS, EngineOptions, TextEngine
-from models.tokenization import TokenSequence
 from models.types import FloatArray
 
 WAIT = 30.0
@@ -129,7 +129,10 @@ def test_a_result_that_cannot_be_decoded_fails_alone(engine: TextEngine[str, str
 def test_a_fault_of_ours_is_answered_all_the_same(
     engine: TextEngine[str, str], text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.CRITICAL, "models.text_engine"), pytest.raises(ModelError):
+    with (
+        caplog.at_level(logging.CRITICAL, "models.encoders.text_engine"),
+        pytest.raises(ModelError),
+    ):
         engine.submit([text]).result(WAIT)
     assert engine.submit(["a"]).result(WAIT) == ["1"]
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from models.encoders.packed_transformer import PackedBackbone, PaddedBackbone
+from models.encoders.pooling import pool
+from models.encoders.tokenization import TextTokenizer, TokenSequence
+from models.encoders.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
 from models.errors import ModelLoadError
-from models.packed_transformer import PackedBackbone, PaddedBackbone
-from models.pooling import pool
-from models.tokenization import TextTokenizer, TokenSequence
-from models.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
 from tests.tiny_models import CONFIGS, tokenizer
 
 Backbone = Callable[[Sequence[TokenSequence]], Tensor]

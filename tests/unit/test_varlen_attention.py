@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from models import torch_forward, varlen_attention
-from models.packed_transformer import Packing, packed_attention, packing_of
-from models.torch_forward import TorchOptions
-from models.varlen_attention import Offsets, fits_kernel, moved, offsets_of
+from models.encoders import torch_forward, varlen_attention
+from models.encoders.packed_transformer import Packing, packed_attention, packing_of
+from models.encoders.torch_forward import TorchOptions
+from models.encoders.varlen_attention import Offsets, fits_kernel, moved, offsets_of
 
 LENGTHS = (1, 3, 3, 7, 12)
 CUDA = torch.device("cuda")

@@ -16,7 +16,7 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, Mode
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
-from models.label_similarity import similarity_scores
+from models.few_shot.label_similarity import similarity_scores
 from models.types import (
     Aggregation,
     ClassificationRequest,
