@@ -134,11 +134,13 @@ class OutputFormat:
     """What the completion must be, whatever the model would rather write.
 
     `definition` is the text of a JSON Schema (json_schema), a regular expression (regex), a JSON
-    list of texts (choice), and not used for json_object.
+    list of texts (choice), and not used for json_object. `param` is the request's field that a
+    fault in it is named by.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "choice"]
     definition: str = ""
+    param: str = "response_format"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,9 @@ def _function(body: ToolBody, param: str) -> Tool:
 
 
 def _tool(body: FunctionBody, param: str) -> Tool:
+    if body.parameters.get("type", "object") != "object":
+        message = "The arguments of a function are an object: 'type' must be 'object'."
+        raise InvalidInputError(message, f"{param}.parameters.type")
     text = schema_text(body.parameters, f"{param}.parameters")
     return Tool(body.name, body.description, text, body.strict)
 

@@ -67,6 +67,7 @@ ANSWERS: dict[type[Exception], Answer] = {
 """Looked up along the exception's method resolution order, most special class first."""
 
 HTTP_CODES = {
+    400: "invalid_value",
     404: "not_found",
     405: "method_not_allowed",
     413: "request_too_large",

@@ -112,11 +112,12 @@ def _formats(
 ) -> Iterator[tuple[str, OutputFormat]]:
     if definition is not None:
         schema = _parsed(definition, names[0]) if isinstance(definition, str) else definition
-        yield names[0], OutputFormat("json_schema", schema_text(schema, names[0]))
+        yield names[0], OutputFormat("json_schema", schema_text(schema, names[0]), names[0])
     if regex is not None:
-        yield names[1], OutputFormat("regex", regex)
+        yield names[1], OutputFormat("regex", regex, names[1])
     if choice is not None:
-        yield names[2], OutputFormat("choice", json.dumps(choice, ensure_ascii=False))
+        definition = json.dumps(choice, ensure_ascii=False)
+        yield names[2], OutputFormat("choice", definition, names[2])
 
 
 def _parsed(text: str, param: str) -> Schema:

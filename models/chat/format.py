@@ -87,7 +87,7 @@ class ChatFormat:
         if output_format is None and not _constrains_calls(prompt):
             return None
         tools = [CallableTool.of(tool, held=_must_call(prompt)) for tool in chosen_tools(prompt)]
-        body = None if output_format is None else body_of(output_format)
+        body = None if output_format is None else body_of(output_format, output_format.param)
         grammar = Grammar(self.control_tokens)
         if self.harmony:
             answer = None if _must_call(prompt) else body or "FREE"

@@ -169,10 +169,10 @@ class ContinuousGenerator:
         if isinstance(chat, ChatPrompt) and self._format is not None:
             grammar = self._format.grammar(chat, output, prompt.text)
         else:
-            grammar = None if output is None else grammar_of(output)
+            grammar = None if output is None else grammar_of(output, output.param)
         if grammar is None:
             return None
-        return self._compiler.compile(grammar, "tools" if output is None else "response_format")
+        return self._compiler.compile(grammar, "tools" if output is None else output.param)
 
 
 def _visible_tokens(vocabulary: Vocabulary, chat_format: ChatFormat | None) -> dict[int, bytes]:

@@ -63,7 +63,7 @@ class GrammarCompiler:
         if matcher.is_error():
             fault = f"The output cannot be held to this format: {_reason(matcher)}."
             raise InvalidInputError(fault, param)
-        return GrammarConstraint(matcher, self._vocabulary.size)
+        return GrammarConstraint(matcher, self._vocabulary.size, param)
 
     def _prepared(self) -> LLTokenizer:
         with self._lock:

@@ -11,14 +11,13 @@ small models write white space without end wherever they may.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llguidance import regex_to_lark
 
 from models.errors import InvalidInputError
-from models.structured.schema_limits import MAX_TEXT, parse_schema
+from models.structured.schema_limits import MAX_TEXT, is_text, parse_schema
 from models.types import OutputFormat
 
 MAX_REGEX = 4096
@@ -33,7 +32,6 @@ _JSON_OPTIONS = {
     # Without \u: otherwise an escaped spelling of a property's name gets past its schema.
     "json_allowed_escapes": 'nrbtf\\"',
 }
-_LINE_CONTROLS = frozenset("\n\r\t")
 
 
 def grammar_of(output_format: OutputFormat, param: str = PARAM) -> str:
@@ -102,7 +100,7 @@ def _regex(pattern: str, param: str) -> str:
     """The whole output must match; the syntax is that of Rust's `regex`, `\\d` is 0 to 9."""
     if not 0 < len(pattern) <= MAX_REGEX:
         _refuse(f"The regular expression must have 1 to {MAX_REGEX} characters.", param)
-    if not _is_text(pattern):
+    if not is_text(pattern):
         _refuse("The regular expression must not contain control characters.", param)
     return "/" + regex_to_lark(pattern, "d") + "/"
 
@@ -118,15 +116,9 @@ def _choice(definition: str, param: str) -> str:
         _refuse("The choices must be a list of texts that are not empty.", param)
     if not 0 < len(choices) <= MAX_CHOICES:
         _refuse(f"There must be 1 to {MAX_CHOICES} choices.", param)
-    if not all(map(_is_text, choices)):
+    if not all(map(is_text, choices)):
         _refuse("The choices must not contain control characters.", param)
     return f"({' | '.join(map(literal, dict.fromkeys(choices)))})"
-
-
-def _is_text(text: str) -> bool:
-    """Whether a grammar can spell it: no control characters but line breaks and tabs, and no
-    halves of surrogate pairs."""
-    return all(c in _LINE_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs") for c in text)
 
 
 def _refuse(message: str, param: str) -> NoReturn:

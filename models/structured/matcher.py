@@ -5,21 +5,23 @@ from __future__ import annotations
 import numpy as np
 from llguidance import LLMatcher
 
-from models.errors import ModelError
+from models.errors import InvalidInputError
 from models.types import FloatArray
 
 _FAILED = "The output cannot be held to its format any further."
-"""The grammar became too complex, or a token was accepted that it forbids. llguidance's own errors
-do not tell the two apart: past a limit, a token that was allowed may be said not to fit."""
+"""The grammar became too complex, nothing fits the rest of it (as with the pattern "a\\x00"), or a
+token was accepted that it forbids. llguidance's own errors do not tell them apart: past a limit, a
+token that was allowed may be said not to fit."""
 
 
 class GrammarConstraint:
     """The `TokenConstraint` of a grammar; `size` tokens are in the vocabulary, and nobody else has
-    the `matcher`."""
+    the `matcher`. `param` is the request's field that asked for the grammar."""
 
-    def __init__(self, matcher: LLMatcher, size: int) -> None:
+    def __init__(self, matcher: LLMatcher, size: int, param: str) -> None:
         self._matcher = matcher
         self._size = size
+        self._param = param
         self._bits = np.zeros((size + 31) // 32, np.uint32)
         self._bytes = self._bits.view(np.uint8)
         self._finished = matcher.is_stopped()
@@ -40,12 +42,12 @@ class GrammarConstraint:
 
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise ModelError(_FAILED)
+            raise InvalidInputError(_FAILED, self._param)
         self._check()
 
     def _check(self) -> None:
         """Raise what went wrong: a matcher never does, and says in a faulty state that the
         completion should end."""
         if self._matcher.is_error():
-            raise ModelError(_FAILED)
+            raise InvalidInputError(_FAILED, self._param)
         self._finished = self._matcher.is_stopped()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -47,6 +48,7 @@ _NAMED_SUBSCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTED_SUBSCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 _DRAFTS = ("draft-04/", "draft-06/", "draft-07/", "draft/2019-09/", "draft/2020-12/")
+_LINE_CONTROLS = frozenset("\n\r\t")
 
 
 def parse_schema(text: str, param: str) -> dict[str, Any]:
@@ -125,13 +127,22 @@ class _Check:
         self._types(schema)
         self._references(schema)
         self._count(self._typed(schema, "enum", list, "a list"), "enum", MAX_ENUM)
-        if len(self._typed(schema, "pattern", str, "a text")) > MAX_PATTERN:
-            self.refuse(f"has a 'pattern' of more than {MAX_PATTERN} characters")
+        for text in _texts([schema.get("enum"), schema.get("const")]):
+            self._spelled(text, "a value")
+        self._pattern(self._typed(schema, "pattern", str, "a text"))
         for pattern in self._typed(schema, "patternProperties", dict, "an object"):
-            if len(pattern) > MAX_PATTERN:
-                self.refuse(f"has a 'pattern' of more than {MAX_PATTERN} characters")
+            self._pattern(pattern)
         if "multipleOf" in schema:
             self._divisors.append(self._divisor(schema["multipleOf"]))
+
+    def _pattern(self, pattern: str) -> None:
+        if len(pattern) > MAX_PATTERN:
+            self.refuse(f"has a 'pattern' of more than {MAX_PATTERN} characters")
+        self._spelled(pattern, "a 'pattern'")
+
+    def _spelled(self, text: str, what: str) -> None:
+        if not is_text(text):
+            self.refuse(f"has {what} with control characters")
 
     def _types(self, schema: Mapping[str, Any]) -> None:
         types = schema.get("type", [])
@@ -173,3 +184,23 @@ class _Check:
     def _count(self, values: Any, keyword: str, limit: int) -> None:
         if len(values) > limit:
             self.refuse(f"has '{keyword}' with more than {limit} entries")
+
+
+def is_text(text: str) -> bool:
+    """Whether a grammar can spell it: no control characters but line breaks and tabs, and no
+    halves of surrogate pairs."""
+    return all(c in _LINE_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs") for c in text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, names of its properties included."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            pending.extend(item)
+            pending.extend(item.values())

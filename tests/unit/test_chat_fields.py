@@ -24,6 +24,10 @@ F = {"type": "function", "function": {"name": "f", "description": "d", "paramete
 G = {"type": "function", "function": {"name": "g"}}
 
 
+def schema_of(param: str) -> OutputFormat:
+    return OutputFormat("json_schema", SCHEMA_TEXT, param)
+
+
 def refusal(**fields: Any) -> str | None:
     return refused("/v1/chat/completions", CHAT | fields)[0]
 
@@ -111,6 +115,14 @@ def test_functions_are_tools_of_which_one_is_called(wire: Any, choice: ToolChoic
             {"tools": [{"type": "function", "function": {"name": "x", "parameters": "{}"}}]},
             "tools.0.function.parameters",
         ),
+        (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "x", "parameters": {"type": "array"}}}
+                ]
+            },
+            "tools.0.function.parameters.type",
+        ),
         ({"tools": [F, F]}, "tools"),
         ({"tools": [G] * 129}, "tools"),
         ({"functions": [{"name": "f"}] * 2}, "functions"),
@@ -178,17 +190,23 @@ def test_there_are_bounds_on_the_parameters_of_tools() -> None:
             },
             OutputFormat("json_schema", SCHEMA_TEXT),
         ),
-        ({"structured_outputs": {"json": SCHEMA}}, OutputFormat("json_schema", SCHEMA_TEXT)),
+        ({"structured_outputs": {"json": SCHEMA}}, schema_of("structured_outputs.json")),
         (
             {"structured_outputs": {"json": json.dumps(SCHEMA)}},
-            OutputFormat("json_schema", SCHEMA_TEXT),
+            schema_of("structured_outputs.json"),
         ),
-        ({"structured_outputs": {"regex": "a+"}}, OutputFormat("regex", "a+")),
-        ({"structured_outputs": {"choice": ["a", "ü"]}}, OutputFormat("choice", '["a", "ü"]')),
+        (
+            {"structured_outputs": {"regex": "a+"}},
+            OutputFormat("regex", "a+", "structured_outputs.regex"),
+        ),
+        (
+            {"structured_outputs": {"choice": ["a", "ü"]}},
+            OutputFormat("choice", '["a", "ü"]', "structured_outputs.choice"),
+        ),
         ({"structured_outputs": {"json_object": True}}, OutputFormat("json_object")),
-        ({"guided_json": SCHEMA}, OutputFormat("json_schema", SCHEMA_TEXT)),
-        ({"guided_regex": "a+"}, OutputFormat("regex", "a+")),
-        ({"guided_choice": ["a"]}, OutputFormat("choice", '["a"]')),
+        ({"guided_json": SCHEMA}, schema_of("guided_json")),
+        ({"guided_regex": "a+"}, OutputFormat("regex", "a+", "guided_regex")),
+        ({"guided_choice": ["a"]}, OutputFormat("choice", '["a"]', "guided_choice")),
     ],
     ids=lambda value: str(value)[:60],
 )

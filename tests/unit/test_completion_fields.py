@@ -135,7 +135,8 @@ def test_best_of_as_many_as_are_answered_is_no_ranking() -> None:
 
 def test_formats() -> None:
     requests = completion_requests(prompt=["a", "b"], guided_regex="a+")
-    assert [request.output_format for request in requests] == [OutputFormat("regex", "a+")] * 2
+    expected = OutputFormat("regex", "a+", "guided_regex")
+    assert [request.output_format for request in requests] == [expected] * 2
 
 
 @pytest.mark.parametrize(

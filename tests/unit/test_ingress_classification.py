@@ -265,6 +265,9 @@ def test_an_embedding_model_judges_by_similarity() -> None:
     assert (request.purpose, request.truncate) == ("classification", True)
     same = make_client({"embedding": fake}).post("/v1/classify", json=body | {"labels": ["a", "a"]})
     assert same.json()["error"]["param"] == "labels"
+    for field, value in (("multi_label", True), ("hypothesis_template", "It is {}.")):
+        refused = make_client({"embedding": fake}).post("/v1/classify", json=body | {field: value})
+        assert refused.json()["error"]["param"] == field
     without = make_client({"embedding": fake}).post(
         "/v1/classify", json={"model": "embedding-model", "input": "a"}
     )

@@ -7,6 +7,7 @@ import pickle
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.errors import InvalidInputError, ModelError
@@ -161,7 +162,6 @@ BY_THE_COMPILER: list[tuple[Any, str]] = [
     ({"minimum": "a"}, "minimum"),
     ({"type": "string", "format": "nonsense"}, "Unknown format: nonsense"),
     ({"oneOf": [{"type": "string"}, {"minLength": 2}]}, "oneOf"),
-    ({"const": "\ud800"}, "held to this format"),
     (
         {
             "allOf": [
@@ -182,6 +182,43 @@ def test_refused_by_the_compiler(schema: Any, reason: str) -> None:
 def test_regular_expressions_that_are_refused(text: str) -> None:
     with pytest.raises(InvalidInputError):
         COMPILER.compile(grammar_of(OutputFormat("regex", text)), "regex")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"const": "a\u0001b"},
+        {"const": {"k\x7f": 1}},
+        {"enum": ["ok", ["\x00"]]},
+        {"const": "\ud800"},
+        pattern("^\u0001$"),
+        {"type": "object", "patternProperties": {"^\u0001$": {"type": "integer"}}},
+        {"type": "object", "properties": {"a": pattern("\x1f")}},
+    ],
+    ids=ascii,
+)
+def test_control_characters_cannot_be_spelled(schema: dict[str, Any]) -> None:
+    assert "control characters" in refusal(schema)
+
+
+def test_line_breaks_and_tabs_can() -> None:
+    for schema in ({"const": "a\n\tb"}, {"enum": ["\r\n"]}, pattern("a\tb")):
+        COMPILER.compile(grammar_of(OutputFormat("json_schema", json.dumps(schema))), "schema")
+
+
+def test_a_pattern_that_nothing_fits_is_the_clients_fault() -> None:
+    output = OutputFormat("json_schema", json.dumps(pattern(r"^\x00$")), "guided_json")
+    with pytest.raises(InvalidInputError) as caught:
+        follow(COMPILER.compile(grammar_of(output), output.param))
+    assert caught.value.param == "guided_json"
+
+
+def follow(constraint: TokenConstraint) -> None:
+    """Write the first token that is allowed, again and again."""
+    for _ in range(20):
+        logits = np.zeros(VOCABULARY.size, np.float32)
+        constraint.mask(logits)
+        constraint.accept(int(logits.argmax()))
 
 
 def test_a_refusal_does_not_repeat_the_schema() -> None:

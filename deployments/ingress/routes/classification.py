@@ -62,6 +62,13 @@ class ClassifyBody(LenientBody):
     truncate: bool = True
     max_length: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
+    def refuse_entailment(self) -> None:
+        """Raises InvalidInputError for what an embedding model has no use for."""
+        for param in ("hypothesis_template", "multi_label"):
+            if param in self.model_fields_set:
+                message = f"'{param}' needs a model of entailment, not of embeddings."
+                raise InvalidInputError(message, param)
+
     def inputs(self) -> tuple[str, tuple[str, ...]]:
         """The name of the field that has the texts, and the texts. Raises InvalidInputError."""
         if (self.texts is None) == (self.input is None):
@@ -207,6 +214,7 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Clas
         check_judgements(server, "labels", texts, labels)
     spec = server.catalog.find(body.model) if body.model is not None else None
     if labels is not None and spec is not None and spec.task == "embedding":
+        body.refuse_entailment()
         result = await _similarity(server, spec, texts, labels)
     else:
         spec = text_model(server, body.model)
