@@ -147,7 +147,7 @@ class SamplingBody(LenientBody):
     def _tokens_are_consistent(self) -> SamplingBody:
         limit = self.token_limit
         if limit is not None and self.min_tokens > limit:
-            raise ValueError("min_tokens must not exceed max_tokens")
+            raise InvalidInputError("'min_tokens' must not exceed 'max_tokens'.", "min_tokens")
         return self
 
     @property

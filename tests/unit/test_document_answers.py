@@ -180,15 +180,15 @@ def test_labels_get_the_probabilities_of_being_the_answer() -> None:
     ("body", "param"),
     [
         ({"images": [IMAGE], "prompts": ["a", "b"]}, "prompts"),
-        ({"images": [IMAGE], "task": "vqa"}, None),
-        ({"images": [IMAGE], "task": "classification", "labels": ["one", "one"]}, None),
+        ({"images": [IMAGE], "task": "vqa"}, "prompts"),
+        ({"images": [IMAGE], "task": "classification", "labels": ["one", "one"]}, "labels"),
         ({"images": [IMAGE], "task": "translation"}, "task"),
         ({"images": [IMAGE], "model": "ocr-model"}, "model"),
         ({"images": [IMAGE], "ocr_model": "chat-model"}, "model"),
-        ({}, None),
+        ({}, "document"),
     ],
 )
-def test_bad_questions(body: dict[str, Any], param: str | None) -> None:
+def test_bad_questions(body: dict[str, Any], param: str) -> None:
     chat = Chat(lambda _: "{}")
     response = post(chat, INVOICE, **body)
     assert response.status_code == 400

@@ -273,6 +273,8 @@ def error_count(schema: type[BaseModel], content: str) -> int:
         schema.model_validate_json(content)
     except ValidationError as error:
         return error.error_count()
+    except InvalidInputError:
+        return 1
     return 0
 
 

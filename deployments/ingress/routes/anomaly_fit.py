@@ -66,9 +66,11 @@ class FitFields(Body):
     @model_validator(mode="after")
     def _one_way_to_wait(self) -> FitFields:
         if self.stream and self.background:
-            raise ValueError("A fit is either streamed or in the background")
+            raise InvalidInputError("A fit is either streamed or in the background.", "background")
         if self.polars_config and self.polars_config.get("enabled", True):
-            raise ValueError("Rolling features are those of /v1/anomaly/stream: polars_config")
+            raise InvalidInputError(
+                "Rolling features are those of /v1/anomaly/stream.", "polars_config"
+            )
         return self
 
     @property

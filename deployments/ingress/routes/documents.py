@@ -55,9 +55,9 @@ class ExtractBody(ReadOptions, Sources):
     @model_validator(mode="after")
     def _task_has_what_it_needs(self) -> ExtractBody:
         if self.task == "classification" and len(set(self.labels or ())) < 2:
-            raise ValueError("a classification needs different 'labels'")
+            raise InvalidInputError("A classification needs different 'labels'.", "labels")
         if self.task == "vqa" and not self.prompts:
-            raise ValueError("questions are sent as 'prompts'")
+            raise InvalidInputError("Questions are sent as 'prompts'.", "prompts")
         return self
 
 

@@ -64,7 +64,7 @@ class Sources(Body):
     def _one_input(self) -> Sources:
         sent = [self.document, self.images, self.file_id]
         if sum(value is not None for value in sent) != 1:
-            raise ValueError("send one of 'document', 'images' and 'file_id'")
+            raise InvalidInputError("Send one of 'document', 'images' and 'file_id'.", "document")
         return self
 
     @property
