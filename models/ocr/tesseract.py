@@ -12,15 +12,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from models.errors import ModelError, ModelLoadError, UnsupportedInputError
-from models.ocr.images import PARAM, ImageDecoder, ImageLimits
+from models.ocr.images import PARAM
 from models.ocr.languages import ALPHA3, TRADITIONAL_CHINESE, canonical, unreadable
 from models.ocr.lines import in_reading_order
-from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.page_batches import PageImage
+from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.tesseract_table import text_lines
-from models.types import OcrRequest, Page, PixelArray
+from models.types import Page, PixelArray
 
 INSTALL_HINT = (
     "The program 'tesseract' is not installed on this server "
@@ -35,7 +35,7 @@ AUTOMATIC_SEGMENTATION = 3
 MIN_CONFIDENCE = 0.3
 
 
-class TesseractRecognizer:
+class TesseractRecognizer(PageRecognizer):
     """A `TextRecognizer` with words. `languages`: what requests read that name none, as they would.
 
     `page_seconds` of wall time per page, `page_segmentation` is Tesseract's `--psm`. Raises
@@ -63,25 +63,12 @@ class TesseractRecognizer:
         self.languages = self._list_languages()
         """Names of the installed data files."""
         self._default = self._default_files(languages)
-        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
-        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="tesseract")
-        self._batches = PageBatches(self._read, max(4, 2 * n_threads), max_queued)
-
-    @property
-    def memory_bytes(self) -> int:
-        return 0  # its weights live and end with the process of each page
-
-    @property
-    def alive(self) -> bool:
-        return self._batches.alive
-
-    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
-        return self._batches.submit(requests)
-
-    def close(self) -> None:
-        self._batches.close()
-        self._threads.shutdown()
-        self._decoder.close()
+        super().__init__(  # no memory: weights live and end with the process of each page
+            n_threads=n_threads,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            batch_pages=max(4, 2 * n_threads),
+        )
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
         return list(self._threads.map(self._page, pages))

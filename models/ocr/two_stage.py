@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,12 +17,12 @@ import numpy.typing as npt
 
 from models.errors import ModelError
 from models.ocr.boxes import Boxes, joined
-from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.languages import check_languages
 from models.ocr.lines import Corners, FoundLine, ReadLine, cut_out, page_of
-from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.page_batches import PageImage
+from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.reading_order import Polygon
-from models.types import OcrRequest, Page, PixelArray
+from models.types import Page, PixelArray
 
 MAX_SIDE = 2000
 """Larger pages are scaled down for detection (RapidOCR's own default)."""
@@ -61,7 +60,7 @@ class _FoundPage:
     lines: list[tuple[FoundLine, ...]]
 
 
-class TwoStageRecognizer:
+class TwoStageRecognizer(PageRecognizer):
     """A `TextRecognizer`. `n_threads` is the CPU share; `max_queued` counts waiting pages.
 
     Sizes and positions refer to the image as viewers show it, its EXIF orientation applied.
@@ -78,25 +77,13 @@ class TwoStageRecognizer:
     ) -> None:
         self._networks = networks
         self._min_confidence = min_confidence
-        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
-        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="ocr")
-        self._batches = PageBatches(self._read, max(4, 2 * n_threads), max_queued)
-
-    @property
-    def memory_bytes(self) -> int:
-        return self._networks.memory_bytes
-
-    @property
-    def alive(self) -> bool:
-        return self._batches.alive
-
-    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
-        return self._batches.submit(requests)
-
-    def close(self) -> None:
-        self._batches.close()
-        self._threads.shutdown()
-        self._decoder.close()
+        super().__init__(
+            n_threads=n_threads,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            batch_pages=max(4, 2 * n_threads),
+            memory_bytes=networks.memory_bytes,
+        )
 
     def _read(self, images: list[PageImage]) -> list[Page | ModelError]:
         alone = len(images) == 1

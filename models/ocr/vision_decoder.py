@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,14 @@ import numpy as np
 
 from models.errors import ModelError
 from models.ocr.image_to_text import ImageToText
-from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.languages import canonical, check_languages
 from models.ocr.lines import ReadLine
 from models.ocr.orientation import UpsideDown
-from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.page_batches import PageImage
+from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.rapid_detection import RapidLineFinder
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.types import OcrRequest, Page, PixelArray, TextLine
+from models.types import Page, PixelArray, TextLine
 
 PAGES_AT_ONCE = 4
 
@@ -76,7 +75,7 @@ class VisionLineRecognizer(TwoStageRecognizer):
         return self._model.read([np.ascontiguousarray(crop[:, :, ::-1]) for crop in crops])
 
 
-class VisionPageRecognizer:
+class VisionPageRecognizer(PageRecognizer):
     """Donut, Nougat and their like: the text of a page, without places.
 
     Every line has the whole page as its polygon.
@@ -93,25 +92,13 @@ class VisionPageRecognizer:
     ) -> None:
         self._model = model
         self._languages = languages
-        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
-        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="ocr")
-        self._batches = PageBatches(self._read, PAGES_AT_ONCE, max_queued)
-
-    @property
-    def memory_bytes(self) -> int:
-        return self._model.memory_bytes
-
-    @property
-    def alive(self) -> bool:
-        return self._batches.alive
-
-    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
-        return self._batches.submit(requests)
-
-    def close(self) -> None:
-        self._batches.close()
-        self._threads.shutdown()
-        self._decoder.close()
+        super().__init__(
+            n_threads=n_threads,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            batch_pages=PAGES_AT_ONCE,
+            memory_bytes=model.memory_bytes,
+        )
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
         images = list(self._threads.map(self._pixels, pages))
