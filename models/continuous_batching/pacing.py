@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_STALL = 2.5
+MAX_STALL = 2.2
 _NEWS = 0.3
 """Weight of the newest observation: steps get dearer as sequences grow."""
 _FIRST_GUESS = 0.01

@@ -92,7 +92,7 @@ def test_chunks_grow_where_only_the_first_row_is_dear(decoding: int) -> None:
 
 
 def test_one_token_that_costs_more_than_a_step_does_not_keep_chunks_at_one() -> None:
-    pacer = Pacer(512)
+    pacer = Pacer(512, PaceLimits(max_stall=2.5))
     times = settle(pacer, 1, lambda _, p: 0.010 + (p > 0) * 0.012 + p * 0.0005)
     assert max(times) <= 0.025 * 1.05
     assert pacer.budget(1) >= 5
@@ -107,7 +107,7 @@ def test_a_step_that_seems_to_cost_nothing_is_not_believed(odd: float) -> None:
 
 
 def test_the_rest_of_a_prompt_does_not_change_the_next_chunks() -> None:
-    pacer = Pacer(512)
+    pacer = Pacer(512, PaceLimits(max_stall=2.5))
     settle(pacer, 1, repacked_step)
     before = pacer.budget(1)
     assert before >= 6
