@@ -14,21 +14,17 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from models.errors import ModelError
 from models.types import (
-    AnomalyScoreRequest,
-    AnomalyScores,
     ChatPrompt,
     ClassificationRequest,
     ClassificationResult,
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
-    DetectorInfo,
     EmbeddingRequest,
     EmbeddingResult,
     EncoderInfo,
     EntityRequest,
     EntityResult,
-    FitRequest,
     GenerationRequest,
     LabelScores,
     OcrRequest,
@@ -190,23 +186,3 @@ class ClassifierLibrary(Model, Protocol):
 
 class TextRecognizer(BatchModel[OcrRequest, OcrResult], Protocol):
     """OCR: images in, pages of text lines out."""
-
-
-class DetectorLibrary(Model, Protocol):
-    """Fitted anomaly detectors by name, kept on disk; blocking and thread-safe."""
-
-    def fit(self, request: FitRequest) -> DetectorInfo:
-        """Fit, store and replace. Raises InvalidInputError or StorageError."""
-
-    def score(
-        self, requests: Sequence[AnomalyScoreRequest]
-    ) -> builtins.list[AnomalyScores | ModelError]:
-        """One entry per request, in order; a request that fails alone is its error."""
-
-    def list(self) -> builtins.list[DetectorInfo]: ...
-
-    def get(self, name: str) -> DetectorInfo:
-        """Raises ModelNotFoundError."""
-
-    def delete(self, name: str) -> None:
-        """Raises ModelNotFoundError."""

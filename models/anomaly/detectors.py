@@ -1,4 +1,4 @@
-"""Fitted anomaly detectors by name: the `DetectorLibrary` of scikit-learn and numpy detectors."""
+"""Fitted anomaly detectors by name, kept on disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from models.types import (
 
 
 class Detectors:
-    """A `DetectorLibrary` on the artefacts under `root`, which replicas may share.
+    """Detectors on the artefacts under `root`, which replicas may share.
 
     Any instance sees what another has stored, at once. The last `keep_versions` of a name stay.
     `max_cached_bytes` bounds the loaded detectors, measured by their files, `cache_ttl_s` for how

@@ -11,7 +11,6 @@ small models write white space without end wherever they may.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llguidance import regex_to_lark
@@ -46,22 +45,6 @@ def grammar_of(output_format: OutputFormat, param: str = PARAM) -> str:
 def grammar(body: str, *rules: str) -> str:
     """A grammar whose completions are `body`; `rules` are what the body names."""
     return "\n".join((f"start: {body}", *rules, ""))
-
-
-def reasoning_then(body: str, end_marker: Sequence[str | int], *rules: str) -> str:
-    """A grammar of any text, up to and including the first `end_marker`, and then `body`.
-
-    The marker consists of texts and of ids of control tokens. Up to two line breaks may follow
-    it, as reasoning models are used to. The rules `reasoning` and `BREAK` are taken.
-    """
-    first, *others = end_marker
-    rest = "".join(f" {literal(part)}" for part in others)
-    if isinstance(first, int):
-        reasoning = f"reasoning: /(?s:.*)/ {token(first)}"
-    else:
-        # Lazy: it ends at the first marker, which may be any part of a token.
-        reasoning = f"reasoning[lazy]: /(?s:.*)/ {literal(first)}"
-    return grammar(f"reasoning{rest} BREAK? ({body})", reasoning, r"BREAK: /\n{1,2}/", *rules)
 
 
 def literal(part: str | int) -> str:

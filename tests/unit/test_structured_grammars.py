@@ -18,11 +18,9 @@ from models.structured.grammars import (
     grammar_of,
     json_body,
     literal,
-    reasoning_then,
 )
 from models.types import OutputFormat
 from tests.unit.structured_samples import (
-    CONTROL,
     VOCABULARY,
     allowed,
     allowed_text,
@@ -277,51 +275,6 @@ def test_definitions_that_are_refused(output_format: OutputFormat, message: str)
     with pytest.raises(InvalidInputError, match=message) as caught:
         grammar_of(output_format, "guided")
     assert caught.value.param == "guided"
-
-
-def reasoning(marker: list[str | int], output_format: OutputFormat) -> TokenConstraint:
-    return COMPILER.compile(reasoning_then(body_of(output_format), marker), "response_format")
-
-
-def test_reasoning_ends_at_the_first_marker() -> None:
-    state = write(reasoning(["</think>"], choices("yes", "no")), "Hm </thi ... \n</think>")
-    assert allowed_text(state) == {b"y", b"n", b"\n", b"\n\n"}
-    assert write_at_random(state, 1).strip() in {"yes", "no"}
-
-
-def test_a_completion_cannot_end_within_its_reasoning() -> None:
-    state = write(reasoning(["</think>"], choices("yes")), "because")
-    assert not allowed(state) & VOCABULARY.end_tokens
-    assert set(b"abc</") <= allowed(state)
-
-
-def test_a_token_may_hold_the_end_of_the_marker_and_the_beginning_of_the_body() -> None:
-    state = write(reasoning(["</think>"], OutputFormat("json_object")), "so </th")
-    token = list(VOCABULARY.pieces).index(b"ink>{")
-    state.accept(token)
-    assert b'"' in allowed_text(state)
-
-
-def test_at_most_two_line_breaks_follow_the_reasoning() -> None:
-    state = write(reasoning(["</think>"], choices("yes")), "</think>\n\n")
-    assert allowed_text(state) == {b"y"}
-
-
-def test_a_control_token_may_end_the_reasoning() -> None:
-    state = write(reasoning([CONTROL], choices("yes", "no")), "so </think> ")
-    assert CONTROL in allowed(state)
-    assert not allowed(state) & VOCABULARY.end_tokens
-    state.accept(CONTROL)
-    assert allowed_text(state) == {b"y", b"n", b"\n", b"\n\n"}
-
-
-def test_a_marker_may_have_several_parts() -> None:
-    state = write(reasoning([CONTROL, "final", CONTROL], choices("yes")), "so")
-    state.accept(CONTROL)
-    write(state, "final")
-    assert allowed(state) == {CONTROL}
-    state.accept(CONTROL)
-    assert write_at_random(state, 1).strip() == "yes"
 
 
 def test_bodies_compose() -> None:
