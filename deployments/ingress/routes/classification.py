@@ -1,4 +1,4 @@
-"""/v1/classify in four shapes, /predict, /v1/ner: labels for texts and entities in texts."""
+"""/v1/classify in four shapes and /predict: labels for texts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 from models.few_shot.label_similarity import similarity_scores
 from models.types import (
-    Aggregation,
     ClassificationRequest,
     ClassificationResult,
     EmbeddingRequest,
-    EntityRequest,
     FloatArray,
     TextOrPair,
 )
@@ -172,38 +170,6 @@ class Predictions(RootModel[list[ScoredLabel] | list[list[ScoredLabel]]]):
     """Labels by descending score, for one input or for each of several."""
 
 
-class NerBody(LenientBody):
-    """`aggregation_strategy` as in transformers' pipeline. Texts may be of any length."""
-
-    model: ModelName
-    texts: Texts
-    aggregation_strategy: Aggregation = "simple"
-
-
-class FoundEntity(Reply):
-    """`start` and `end` count the characters of the text; `label` is the same as `entity`."""
-
-    text: str
-    label: str
-    entity: str
-    score: float
-    start: int
-    end: int
-
-
-class TextEntities(Reply):
-    index: int
-    entities: list[FoundEntity]
-
-
-class Entities(Reply):
-    object: Literal["list"] = "list"
-    model: str
-    data: list[TextEntities]
-    total_count: int
-    usage: TextsUsage
-
-
 async def classify(server: Server, request: Request, body: ClassifyBody) -> Classification:
     """Label texts, with the model's own labels or those of the request."""
     del request
@@ -242,35 +208,6 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Predic
         result = await server.clients.classification.labels.submit(spec.id, job)
     rows = _ranked(result, raw=body.raw_scores)
     return Predictions(rows[0] if single else rows)
-
-
-async def find_entities(server: Server, request: Request, body: NerBody) -> Entities:
-    """Find named entities with their characters."""
-    del request
-    texts = tuple(body.texts)
-    check_inputs(server, "texts", texts)
-    spec = text_model(server, body.model)
-    job = EntityRequest(texts, body.aggregation_strategy)
-    result = await server.clients.classification.entities.submit(spec.id, job)
-    data = [
-        TextEntities(
-            index=index,
-            entities=[
-                FoundEntity(
-                    text=text[entity.start : entity.end],
-                    label=entity.label,
-                    entity=entity.label,
-                    score=entity.score,
-                    start=entity.start,
-                    end=entity.end,
-                )
-                for entity in entities
-            ],
-        )
-        for index, (text, entities) in enumerate(zip(texts, result.entities, strict=True))
-    ]
-    usage = _texts_usage(result.usage.prompt_tokens, len(texts))
-    return Entities(model=spec.id, data=data, total_count=len(data), usage=usage)
 
 
 def text_model(server: Server, name: str | None) -> ModelSpec:
@@ -353,7 +290,7 @@ def _shaped(
             model=model,
             data=list(_text_labels(result, raw=bool(body.raw_scores))),
             total_count=len(result.scores),
-            usage=_texts_usage(tokens, len(result.scores)),
+            usage=texts_usage(tokens, len(result.scores)),
         )
     if body.labels is not None:
         rows = _ranked(result, raw=bool(body.raw_scores))
@@ -401,7 +338,8 @@ def ranked(labels: Sequence[str], row: FloatArray) -> list[ScoredLabel]:
     ]
 
 
-def _texts_usage(tokens: int, texts: int) -> TextsUsage:
+def texts_usage(tokens: int, texts: int) -> TextsUsage:
+    """The predecessor's usage, which also counts texts."""
     return TextsUsage(prompt_tokens=tokens, total_tokens=tokens, texts_processed=texts)
 
 
@@ -413,5 +351,4 @@ ENDPOINTS = (
         for path in ("/v1/classify", "/classify")
     ),
     Endpoint("POST", "/predict", predict, "classification", body=PredictBody, response=Predictions),
-    Endpoint("POST", "/v1/ner", find_entities, "classification", body=NerBody, response=Entities),
 )
