@@ -134,17 +134,23 @@ class PromptReader:
     def _chat(self, prompt: ChatPrompt, shorten_to: int | None) -> ReadPrompt:
         if shorten_to is None:
             return self._chat_that_fits(prompt, self._context_length)
-        starts = turn_starts(prompt.messages)
+        read: dict[int, ReadPrompt] = {}
 
         def fits(start: int) -> bool:
+            shorter = without_turns_before(prompt, start)
             try:
-                self._chat_that_fits(without_turns_before(prompt, start), shorten_to)
+                read[start] = self._chat_that_fits(shorter, shorten_to)
             except InputTooLongError:
                 return False
             return True
 
-        kept = bisect_left(starts[:-1], True, key=fits)
-        return self._chat_that_fits(without_turns_before(prompt, starts[kept]), shorten_to)
+        whole, *later = turn_starts(prompt.messages)
+        start = whole
+        if not fits(whole) and later:
+            start = later[bisect_left(later[:-1], True, key=fits)]
+        if start not in read:  # the last turn alone, which was not tried, or nothing fits
+            return self._chat_that_fits(without_turns_before(prompt, start), shorten_to)
+        return read[start]
 
     def _chat_that_fits(self, prompt: ChatPrompt, limit: int) -> ReadPrompt:
         self._check_size(sum(len(message.content) for message in prompt.messages), "messages")
