@@ -22,7 +22,10 @@ class Descendants:
 
     def look(self) -> None:
         """Remember those that are there now."""
-        self._children = {child: child.name() for child in self._ancestor.children()}
+        self._children = {}
+        for child in self._ancestor.children():
+            with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                self._children[child] = child.name()
         self._seen |= set(self._ancestor.children(recursive=True))
 
     def lost(self) -> list[str]:

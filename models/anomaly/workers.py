@@ -142,9 +142,12 @@ class WorkerProcesses:
         child = self._take()
         try:
             result = child.ask(task, argument, cancelled, limit_s)
+            exhausted = isinstance(result, str) and result == OUT_OF_MEMORY
+            if exhausted:
+                child.kill()  # what is left of its memory does not do for the next task
         finally:
             self._give_back(child)
-        if isinstance(result, str) and result == OUT_OF_MEMORY:
+        if exhausted:
             raise InvalidInputError(
                 f"The data takes more than {self._memory_bytes >> 20} MiB of memory.", "data"
             )

@@ -18,6 +18,7 @@ import yaml
 
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
+from tests.processes import command_line
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
@@ -41,8 +42,11 @@ class RunningServer:
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
         """The processes of a deployment's replicas: Ray names them in their title."""
-        title = f"ray::ServeReplica:inference:{deployment}"
-        return [p for p in self.descendants() if title in _title(p)]
+        return self.running(f"ray::ServeReplica:inference:{deployment}")
+
+    def running(self, text: str) -> list[psutil.Process]:
+        """Its processes that have this text in their command line."""
+        return [p for p in self.descendants() if text in command_line(p)]
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -50,13 +54,6 @@ class RunningServer:
     def readiness(self) -> dict[str, Any]:
         reply: dict[str, Any] = self.client.get("/ready").json()
         return reply
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 @pytest.fixture(scope="session")

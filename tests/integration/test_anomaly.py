@@ -24,6 +24,7 @@ from tests.integration.conftest import (
     wait_until_healthy,
     write_config,
 )
+from tests.processes import cpu_seconds, ended
 
 ROWS = np.random.default_rng(0).normal(size=(300, 4))
 POINT = [[0.5, -1.0, 9.0, 0.25]]
@@ -94,24 +95,17 @@ def until(condition: Callable[[], bool]) -> None:
 
 def workers(server: RunningServer) -> list[psutil.Process]:
     """The child processes of replicas that fit."""
-    found = []
-    for process in server.descendants():
-        try:
-            if any(part.endswith("anomaly/worker.py") for part in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return server.running("anomaly/worker.py")
 
 
 def busy_worker(server: RunningServer) -> psutil.Process:
     """The child that computes, once there is one."""
 
     def busy() -> bool:
-        return any(sum(worker.cpu_times()[:2]) > 3 for worker in workers(server))
+        return any(cpu_seconds(worker) > 3 for worker in workers(server))
 
     until(busy)
-    return max(workers(server), key=lambda worker: sum(worker.cpu_times()[:2]))
+    return max(workers(server), key=cpu_seconds)
 
 
 def slow_fit(server: RunningServer, **fields: Any) -> dict[str, Any]:
@@ -167,7 +161,7 @@ def test_a_client_that_leaves_ends_its_fit(server: RunningServer) -> None:
         lines = reply.iter_lines()
         assert json.loads(next(lines).removeprefix("data: "))["stage"] == "started"
         worker = busy_worker(server)
-    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: ended(worker))
     assert server.client.get("/v1/anomaly/models/pump").json()["version"] == version
 
 
@@ -176,7 +170,7 @@ def test_a_replica_that_dies_takes_its_jobs_with_it(server: RunningServer) -> No
     worker = busy_worker(server)
     [replica] = server.replicas("Anomaly")
     replica.kill()
-    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: ended(worker))
 
     def failed() -> bool:
         reply = server.client.get(f"/v1/anomaly/jobs/{job['id']}").json()

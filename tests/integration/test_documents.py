@@ -69,7 +69,7 @@ def test_thirty_pages_arrive_one_by_one(server: RunningServer) -> None:
 
 
 def rendering(server: RunningServer) -> list[psutil.Process]:
-    return [p for p in server.descendants() if "pdf_child.py" in " ".join(p.cmdline())]
+    return server.running("pdf_child.py")
 
 
 def test_a_client_that_leaves_ends_the_rendering(server: RunningServer) -> None:

@@ -27,6 +27,7 @@ from models.errors import (
 )
 from models.types import AnomalyScores, FitRequest, NumericTable, UploadedTable
 from tests.detector_samples import ROWS, TABLE, again, fit, score, table_of
+from tests.processes import command_line, ended, pid_ended
 
 PROJECT = Path(__file__).parents[2]
 WAIT_S = 30.0
@@ -127,6 +128,9 @@ def test_memory_is_bounded() -> None:
     rows = NumericTable(np.zeros((400_000, 60)))
     with pytest.raises((InvalidInputError, FitCrashedError), match="memory"):
         worker.fit(FitRequest("pump", "ecod", rows), threading.Event())
+    # none that has run out of memory is kept for the next task, which would pay for it
+    mine = psutil.Process().children()
+    assert [p.pid for p in mine if "anomaly/worker.py" in command_line(p) and not ended(p)] == []
     small = UploadedTable("csv", b"a,b\n1,2\n", 10, 10)
     read = worker.read(small)
     assert isinstance(read, NumericTable)
@@ -188,6 +192,6 @@ def test_a_child_ends_with_its_replica() -> None:
     )
     pid = int(run.stdout)
     deadline = time.monotonic() + WAIT_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while not pid_ended(pid):
         assert time.monotonic() < deadline, "the child goes on without its parent"
         time.sleep(0.05)

@@ -18,6 +18,7 @@ import pytest
 
 from launcher.descendants import Descendants
 from launcher.private_folder import private_folder, ray_variables, write_token
+from tests.processes import ended
 
 ROOT = Path(__file__).parents[2]
 FAMILY = """
@@ -65,10 +66,6 @@ def family() -> Iterator[list[psutil.Process]]:
                 member.kill()
 
 
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_orphans_are_remembered_and_killed(family: list[psutil.Process]) -> None:
     ancestor, child, grandchild = family
     descendants = Descendants(ancestor.pid)
@@ -77,8 +74,20 @@ def test_orphans_are_remembered_and_killed(family: list[psutil.Process]) -> None
     child.kill()
     assert wait_until(lambda: descendants.lost() != [])
     assert descendants.end(grace_s=0) >= 1
-    assert gone(grandchild)
-    assert not gone(ancestor)
+    assert ended(grandchild)
+    assert not ended(ancestor)
+
+
+def test_a_child_may_end_while_it_is_looked_at(
+    family: list[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name(process: psutil.Process) -> str:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "name", name)
+    descendants = Descendants(family[0].pid)
+    descendants.look()
+    assert descendants.lost() == []
 
 
 def test_those_who_end_in_time_are_not_killed(family: list[psutil.Process]) -> None:

@@ -1,0 +1,36 @@
+"""Looking at processes that may end at any moment."""
+
+from __future__ import annotations
+
+import psutil
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty when it has ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """0 when it has ended since it was listed."""
+    try:
+        return sum(process.cpu_times()[:2])
+    except psutil.Error:
+        return 0.0
+
+
+def pid_ended(pid: int) -> bool:
+    try:
+        return ended(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
+
+
+def ended(process: psutil.Process) -> bool:
+    """Zombies have ended: in a container nobody may ever collect orphans."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
