@@ -26,6 +26,7 @@ from models.types import (
     StreamInfo,
     StreamRequest,
     StreamResult,
+    ThresholdRequest,
 )
 
 if TYPE_CHECKING:
@@ -175,6 +176,10 @@ class Anomaly(ModelReplica["AnomalyService"]):
     async def rename_detector(self, model_id: str, old: str, new: str) -> DetectorInfo:
         library = await self._models.get(model_id)
         return await asyncio.to_thread(library.rename, old, new)
+
+    async def set_threshold(self, model_id: str, request: ThresholdRequest) -> DetectorInfo:
+        library = await self._models.get(model_id)
+        return await asyncio.to_thread(library.set_threshold, request)
 
     async def delete_detector(self, model_id: str, name: str) -> None:
         library = await self._models.get(model_id)

@@ -725,6 +725,20 @@ class DetectorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ThresholdRequest:
+    """Another threshold for a fitted detector, without a fit: one of both is given.
+
+    `threshold` is on the scale of `normalization`, the fit's by default; `contamination` is the
+    share of the training rows that is to be above it.
+    """
+
+    name: str
+    threshold: float | None = None
+    contamination: float | None = None
+    normalization: ScoreNormalization | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AnomalyScoreRequest:
     """Score rows with a fitted detector; `threshold` and `normalization` default to the fit's.
 

@@ -26,6 +26,7 @@ from models.types import (
     StreamRequest,
     StreamResult,
     Table,
+    ThresholdRequest,
 )
 
 
@@ -123,6 +124,10 @@ class AnomalyClient(BatchClient[AnomalyScoreRequest, AnomalyScores]):
 
     async def rename_detector(self, model_id: str, old: str, new: str) -> DetectorInfo:
         info: DetectorInfo = await self._once("rename_detector", model_id, old, new)
+        return info
+
+    async def set_threshold(self, model_id: str, request: ThresholdRequest) -> DetectorInfo:
+        info: DetectorInfo = await self._once("set_threshold", model_id, request)
         return info
 
     async def delete_detector(self, model_id: str, name: str) -> None:

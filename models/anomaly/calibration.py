@@ -8,18 +8,21 @@ the training rows, so a row's score does not depend on the rows beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
+from scipy.special import erf, erfinv, logit
 
+from models.errors import InvalidInputError
 from models.types import ScoreNormalization
 
 Scores = npt.NDArray[np.float64]
 
 MAX_SCORE = 1e150
 """Scores are finite, and so are sums of their squares, whatever a row holds."""
+SHARES = np.linspace(0.0, 0.5, 501)
+"""Of the training rows; the raw score that each share of them is above is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Calibration:
     """Statistics of the raw training scores, and the raw score above which a row is anomalous.
 
     `spread` is the divisor of standardization, `deviation` that of zscore; both are above 0.
+    `highest` has a raw score for each of SHARES.
     """
 
     median: float
@@ -34,6 +38,7 @@ class Calibration:
     mean: float
     deviation: float
     threshold: float
+    highest: tuple[float, ...]
 
     @staticmethod
     def of(training: Scores, contamination: float) -> Calibration:
@@ -46,7 +51,36 @@ class Calibration:
             mean=float(np.mean(training)),
             deviation=deviation,
             threshold=-float(np.percentile(-training, 100 * contamination)),
+            highest=tuple((-np.percentile(-training, 100 * SHARES)).tolist()),
         )
+
+    def at_contamination(self, contamination: float) -> Calibration:
+        """The threshold that a fit with this contamination would have learned (between two of
+        SHARES, interpolated). Raises InvalidInputError."""
+        check_contamination(contamination)
+        return replace(self, threshold=float(np.interp(contamination, SHARES, self.highest)))
+
+    def at_threshold(self, threshold: float, normalization: ScoreNormalization) -> Calibration:
+        """A given threshold, on the scale of normalised scores. Raises InvalidInputError."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            raw = float(self._raw(np.float64(threshold), normalization))
+        if not np.isfinite(raw):
+            message = f"{threshold} is no threshold of '{normalization}' scores."
+            raise InvalidInputError(message, "threshold")
+        return replace(self, threshold=raw)
+
+    def _raw(self, score: np.float64, normalization: ScoreNormalization) -> np.float64:
+        """The raw score of a normalised one; not finite where there is none."""
+        match normalization:
+            case "raw":
+                return score
+            case "zscore":
+                return score * self.deviation + self.mean
+            case "probability":
+                deviations = erfinv(score) * np.sqrt(2) if score >= 0 else np.nan
+                return np.float64(deviations * self.deviation + self.mean)
+            case "standardization":
+                return np.float64(logit(score) * self.spread + self.median)
 
     def normalized(self, raw: Scores, normalization: ScoreNormalization) -> Scores:
         """Increasing in `raw` (`probability`: never decreasing), elementwise."""
@@ -62,6 +96,12 @@ class Calibration:
     def threshold_in(self, normalization: ScoreNormalization) -> float:
         """The learned threshold on the scale of normalised scores."""
         return float(self.normalized(np.array([self.threshold]), normalization)[0])
+
+
+def check_contamination(contamination: float) -> None:
+    """Raises InvalidInputError."""
+    if not 0 < contamination <= 0.5:
+        raise InvalidInputError("'contamination' must be above 0 and at most 0.5.", "contamination")
 
 
 def _unified(deviations: Scores) -> Scores:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from models.anomaly.backends_table import AUTO, backend_infos, backend_name
+from models.anomaly.calibration import check_contamination
 from models.anomaly.fitted import FittedDetector, restored, stored_info
 from models.anomaly.references import find, split
+from models.anomaly.rethreshold import edited
 from models.anomaly.scoring import check_normalization, score_together
 from models.anomaly.workers import Fitted, InProcess, Worker
 from models.errors import (
@@ -36,6 +38,7 @@ from models.types import (
     BackendInfo,
     DetectorInfo,
     FitRequest,
+    ThresholdRequest,
     UploadedTable,
 )
 
@@ -189,6 +192,17 @@ class Detectors:
         self._store.rename(stored, new, edit)
         return self.get(new)
 
+    def set_threshold(self, request: ThresholdRequest) -> DetectorInfo:
+        """A new version that judges the same scores by another threshold.
+
+        Raises InvalidInputError, ModelNotFoundError or StorageError.
+        """
+        stored, version, _ = find(self._store, request.name)
+        if version is not None:
+            raise InvalidInputError("A version is never changed, only a detector.", "model")
+        pointer = self._store.amend(stored, partial(edited, request))
+        return _info(stored, *self._store.manifest(stored, pointer.version))
+
     def delete(self, name: str) -> None:
         """All versions of a detector, or the one that is named, or an alias.
 
@@ -242,8 +256,7 @@ def _check_fit(request: FitRequest) -> None:
     """What can be refused without a look at the rows. Raises InvalidInputError."""
     if request.backend != AUTO:
         backend_name(request.backend)
-    if not 0 < request.contamination <= 0.5:
-        raise InvalidInputError("'contamination' must be above 0 and at most 0.5.", "contamination")
+    check_contamination(request.contamination)
     check_normalization(request.normalization)
 
 

@@ -34,7 +34,7 @@ from models.types import Candidate, Contribution, DetectorInfo, FitRequest, Sele
 
 LOGGER = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 STATE_FILE = "detector.skops"
 TRUSTED_TYPES = (
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -184,6 +184,12 @@ def stored_info(version: int, manifest: Mapping[str, Any]) -> DetectorInfo:
         raise StorageError("The stored detector cannot be read.") from error
 
 
+def stored_calibration(manifest: Mapping[str, Any]) -> Calibration:
+    """Raises KeyError or TypeError for one that we have not written."""
+    fields = manifest["calibration"]
+    return Calibration(**{**fields, "highest": tuple(fields["highest"])})
+
+
 def restored(artefact: Artefact) -> FittedDetector:
     """A detector from disk. Raises StorageError for whatever we have not written."""
     manifest: Mapping[str, Any] = artefact.manifest
@@ -200,7 +206,7 @@ def restored(artefact: Artefact) -> FittedDetector:
             TableEncoder(tuple(map(_column, manifest["columns"])), manifest["named"]),
             Model(info.backend, Scaling(**scaling) if scaling else None, state, manifest["values"]),
             np.array(manifest["typical"], dtype=np.float64),
-            Calibration(**manifest["calibration"]),
+            stored_calibration(manifest),
         )
     except UNREADABLE as error:
         raise StorageError("The stored detector cannot be read.") from error

@@ -126,12 +126,21 @@ class ArtefactStore:
             before = self._index(folder, broken_ok=True)
             if isinstance(before, Alias):
                 raise InvalidInputError(f"'{name}' is an alias of '{before.target}'.", "model")
-            version = before.last + 1 if before else 1
-            pointer = self._add(folder, version, manifest, files)
-            kept = before.pointers[: self._keep - 1] if before else ()
-            self._switch(folder, Index((pointer, *kept), version), (pointer,))
-            self._sweep(folder)
-        return pointer
+            return self._publish(folder, before, manifest, files)
+
+    def amend(self, name: str, edit: Callable[[Manifest], Manifest]) -> Pointer:
+        """A new current version with the files of the one before and an edited manifest.
+
+        A version that is published at the same time is not lost: one of the two comes first.
+        Raises ModelNotFoundError, StorageError and what `edit` raises.
+        """
+        folder = _folder(name)
+        with self._writing(CANNOT_WRITE, folder):
+            before = self._index(folder)
+            if not isinstance(before, Index):
+                raise ModelNotFoundError(name)
+            found = self._read(folder, before.current)
+            return self._publish(folder, before, edit(found.manifest), found.files)
 
     def set_alias(self, name: str, target: str) -> None:
         """Let a name stand for another one. Raises StorageError, InvalidInputError."""
@@ -185,6 +194,17 @@ class ArtefactStore:
         if kept:
             self._switch(folder, Index(kept, index.last), ())
         return not kept
+
+    def _publish(
+        self, folder: str, before: Index | None, manifest: Manifest, files: Mapping[str, bytes]
+    ) -> Pointer:
+        """The next version after `before`. Needs the lock."""
+        version = before.last + 1 if before else 1
+        pointer = self._add(folder, version, manifest, files)
+        kept = before.pointers[: self._keep - 1] if before else ()
+        self._switch(folder, Index((pointer, *kept), version), (pointer,))
+        self._sweep(folder)
+        return pointer
 
     def _add(
         self, folder: str, version: int, manifest: Manifest, files: Mapping[str, bytes]

@@ -197,6 +197,41 @@ def test_an_alias_stands_for_a_version_and_a_rename_moves_all(client: TestClient
     assert client.post("/v1/anomaly/models/gone/alias", json={"alias": "x"}).status_code == 404
 
 
+def test_a_threshold_changes_without_a_fit(client: TestClient) -> None:
+    fit(client, "judge")
+    before = scores(client, "judge")
+    changed = client.post("/v1/anomaly/models/judge/threshold", json={"contamination": 0.2}).json()
+    assert (changed["version"], changed["contamination"]) == (2, 0.2)
+    body = {"model": "judge", "data": DATA, "normalization": "raw"}
+    found = client.post("/v1/anomaly/detect", json=body).json()
+    assert found["summary"]["anomalies_detected"] == round(0.2 * len(DATA))
+    assert scores(client, "judge") == before
+    fields = {"threshold": before[0], "normalization": "raw"}
+    assert client.post("/v1/anomaly/models/judge/threshold", json=fields).status_code == 200
+    reply = client.post("/v1/anomaly/score", json=body).json()
+    assert [row["is_anomaly"] for row in reply["data"]] == [score > before[0] for score in before]
+    assert [row["raw_score"] for row in reply["data"]] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status", "param"),
+    [
+        ("bound", {}, 400, None),
+        ("bound", {"threshold": 0.5, "contamination": 0.1}, 400, None),
+        ("bound", {"threshold": 2.0}, 400, "threshold"),
+        ("bound", {"contamination": 0.7}, 400, "contamination"),
+        ("bound@1", {"threshold": 0.5}, 400, "model"),
+        ("unknown", {"threshold": 0.5}, 404, None),
+    ],
+)
+def test_a_threshold_that_cannot_be_is_refused(
+    client: TestClient, name: str, fields: dict[str, Any], status: int, param: str | None
+) -> None:
+    fit(client, "bound")
+    reply = client.post(f"/v1/anomaly/models/{name}/threshold", json=fields)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (status, param)
+
+
 def test_overwrite_false_refuses_a_name_that_is_taken(client: TestClient) -> None:
     fit(client, "mine", overwrite=False)
     body = {"model": "mine", "data": DATA, "overwrite": False}

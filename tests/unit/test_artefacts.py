@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -476,6 +477,23 @@ def test_a_rename_moves_every_version_and_edits_its_manifest(tmp_path: Path) -> 
     with pytest.raises(ModelNotFoundError):
         store.pointer("pump")
     assert publish(store, NEW, "new").version == 3
+
+
+def test_an_amendment_keeps_the_files_and_is_a_version(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path, keep=2)
+    publish(store)
+
+    def edit(manifest: Mapping[str, object]) -> Mapping[str, object]:
+        assert not fits.submit(publish, store, NEW).done()  # waits for its turn
+        return {**manifest, "threshold": 7}
+
+    with ThreadPoolExecutor() as fits:
+        assert store.amend("pump", edit).version == 2
+    assert store.manifest("pump", 2)[1]["threshold"] == 7
+    assert complete(store.read("pump", 2)) == OLD
+    assert complete(store.read("pump", 3)) == NEW
+    with pytest.raises(ModelNotFoundError):
+        store.amend("gone", dict)
 
 
 def test_a_pointer_of_the_first_form_is_read(store: ArtefactStore) -> None:

@@ -14,6 +14,7 @@ from models.anomaly import autoencoders, clusters, histograms, statistical, tail
 from models.anomaly.calibration import MAX_SCORE, Calibration
 from models.anomaly.parameters import Parameter
 from models.errors import InvalidInputError
+from models.types import ScoreNormalization
 
 SOURCE = np.random.default_rng(5)
 TRAIN = SOURCE.gamma(2.0, size=(60, 3)).round(1)  # skewed, with ties
@@ -230,6 +231,47 @@ def test_the_threshold_leaves_that_share_of_the_training_rows_above(contaminatio
     normalised = calibration.normalized(scores, "standardization")
     above = normalised > calibration.threshold_in("standardization")
     assert above.sum() == 1000 * contamination
+
+
+@pytest.mark.parametrize("contamination", [0.01, 0.2505, 0.5])
+def test_another_contamination_learns_what_a_fit_would_have(contamination: float) -> None:
+    scores = np.random.default_rng(0).normal(size=1000)
+    before = Calibration.of(scores, 0.1)
+    after = before.at_contamination(contamination)
+    assert abs((scores > after.threshold).sum() - 1000 * contamination) <= 0.5
+    assert (after.median, after.highest) == (before.median, before.highest)
+    with pytest.raises(InvalidInputError):
+        before.at_contamination(0.6)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "threshold"),
+    [("raw", -3.5), ("zscore", 1.25), ("standardization", 0.8), ("probability", 0.9)],
+)
+def test_a_given_threshold_is_on_the_scale_of_its_scores(
+    normalization: ScoreNormalization, threshold: float
+) -> None:
+    calibration = Calibration.of(TRAINING_SCORES, 0.1).at_threshold(threshold, normalization)
+    assert calibration.threshold_in(normalization) == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "threshold"),
+    [
+        ("standardization", 0.0),
+        ("standardization", 1.5),
+        ("probability", 1.0),
+        ("probability", -0.1),
+        ("raw", math.inf),
+        ("zscore", math.nan),
+    ],
+)
+def test_a_threshold_that_no_score_can_have_is_refused(
+    normalization: ScoreNormalization, threshold: float
+) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        Calibration.of(TRAINING_SCORES, 0.1).at_threshold(threshold, normalization)
+    assert refused.value.param == "threshold"
 
 
 @pytest.mark.parametrize(

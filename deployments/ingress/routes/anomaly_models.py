@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
@@ -12,7 +12,7 @@ from deployments.ingress.routes.anomaly_rows import DetectorName, DetectorRefere
 from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import ModelNotFoundError
-from models.types import DetectorInfo, MissingPolicy, ScoreNormalization
+from models.types import DetectorInfo, MissingPolicy, ScoreNormalization, ThresholdRequest
 
 
 class NamedBody(Body):
@@ -28,6 +28,20 @@ class RenameBody(Body):
 
 class AliasBody(Body):
     alias: DetectorName
+
+
+class ThresholdBody(Body):
+    """Another threshold, given or learned from the training rows again."""
+
+    threshold: float | None = None
+    contamination: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    normalization: ScoreNormalization | None = None
+
+    @model_validator(mode="after")
+    def _one_is_given(self) -> ThresholdBody:
+        if (self.threshold is None) == (self.contamination is None):
+            raise ValueError("either 'threshold' or 'contamination' is needed")
+        return self
 
 
 class FittedParameters(Reply):
@@ -171,6 +185,18 @@ async def set_alias(server: Server, request: Request, body: AliasBody) -> AliasR
     return AliasReply(alias=body.alias, model=name)
 
 
+async def set_threshold(server: Server, request: Request, body: ThresholdBody) -> Detector:
+    """Judge a detector's scores by another threshold, as a new version, without a fit."""
+    client, model_id = server.clients.anomaly, library(server).id
+    info = await client.set_threshold(
+        model_id,
+        ThresholdRequest(
+            request.path_params["name"], body.threshold, body.contamination, body.normalization
+        ),
+    )
+    return _detector(info, await client.aliases(model_id))
+
+
 async def save(server: Server, request: Request, body: NamedBody) -> SaveReply:
     """Say what is stored of a detector; every fit is stored before it is answered."""
     del request
@@ -265,5 +291,13 @@ ENDPOINTS = (
         "DELETE", f"{MODEL}/versions/{{version}}", delete_version, "anomaly", response=Deleted
     ),
     Endpoint("POST", f"{MODEL}/rename", rename, "anomaly", body=RenameBody, response=Detector),
+    Endpoint(
+        "POST",
+        f"{MODEL}/threshold",
+        set_threshold,
+        "anomaly",
+        body=ThresholdBody,
+        response=Detector,
+    ),
     Endpoint("POST", f"{MODEL}/alias", set_alias, "anomaly", body=AliasBody, response=AliasReply),
 )
