@@ -7,7 +7,8 @@
     │  └─ UnsupportedTaskError     the model exists and serves another task
     ├─ ModelNotFoundError          no such model id
     ├─ ModelLoadError              weights missing or broken, out of memory, missing dependency
-    │  └─ LoadTimeoutError         still loading when the wait ended: try again later
+    │  ├─ LoadTimeoutError         still loading when the wait ended: try again later
+    │  └─ MemoryRefusedError       other models hold the memory that it needs
     ├─ OverloadedError             a bounded queue is full: try again later
     ├─ DeadlineExceededError       our own deadline passed
     ├─ FitCancelledError           a fit was ended by its client
@@ -88,6 +89,10 @@ class ModelLoadError(ModelError):
 
 class LoadTimeoutError(ModelLoadError):
     """The load goes on, but this request has waited long enough."""
+
+
+class MemoryRefusedError(ModelLoadError):
+    """There is no room for the model; the message names what holds the memory."""
 
 
 class OverloadedError(ModelError):
