@@ -46,7 +46,7 @@ fix: $(DEV_INSTALLED) ## mend what ruff can mend
 
 bench: $(DEV_INSTALLED) ## every benchmark; `make bench-<name> ARGS=...` runs one
 	@$(PY) -m weights fetch
-	@for file in $(filter-out benchmarks/harness.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(PY) $$file $(ARGS) || exit; done
+	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(PY) $$file $(ARGS) || exit; done
 
 bench-%: $(DEV_INSTALLED)
 	@$(PY) benchmarks/$(subst -,_,$*).py $(ARGS)

@@ -1,20 +1,14 @@
-"""What the benchmarks share: a server to measure, a load that is not the bottleneck, medians.
-
-Absolute figures say little on a shared machine: everything is measured beside a peer, in
-interleaved rounds of one run, and reported as the ratio of medians.
-"""
+"""A server to measure: the shipped configuration on a port of its own, and its processes."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +18,7 @@ import aiohttp
 import psutil
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_S = 180
 
 
@@ -71,7 +65,7 @@ def serving(args: dict[str, Any] | None = None) -> Iterator[Server]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         try:
             url = f"http://127.0.0.1:{port}"
-            asyncio.run(_first_answer(f"{url}/health", process))
+            asyncio.run(first_answer(f"{url}/health", process))
             yield Server(url, process, time.monotonic() - begin)
         finally:
             process.terminate()
@@ -85,7 +79,8 @@ def free_port() -> int:
     return port
 
 
-async def _first_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+async def first_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Returns when the address answers 200. Raises RuntimeError when the process ends before."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(START_S):
         while process.poll() is None:
             try:
@@ -96,55 +91,3 @@ async def _first_answer(url: str, process: subprocess.Popen[bytes]) -> None:
                 pass
             await asyncio.sleep(0.05)
     raise RuntimeError("the server has ended before it answered")
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one period of load did. Latencies are in seconds."""
-
-    requests: int
-    seconds: float
-    latencies: tuple[float, ...]
-
-    @property
-    def rate(self) -> float:
-        return self.requests / self.seconds
-
-    def quantile(self, q: float) -> float:
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
-
-
-def load(url: str, bodies: Sequence[Any], *, clients: int, seconds: float) -> Load:
-    """Closed loop: each client sends the next of `bodies` when the last was answered with 200."""
-    return asyncio.run(_load(url, [json.dumps(body) for body in bodies], clients, seconds))
-
-
-async def _load(url: str, bodies: Sequence[str], clients: int, seconds: float) -> Load:
-    latencies: list[float] = []
-    headers = {"content-type": "application/json"}
-    end = time.perf_counter() + seconds
-
-    async def client(session: aiohttp.ClientSession, offset: int) -> None:
-        turn = offset
-        while (begin := time.perf_counter()) < end:
-            async with session.post(url, data=bodies[turn % len(bodies)], headers=headers) as reply:
-                await reply.read()
-                reply.raise_for_status()
-            latencies.append(time.perf_counter() - begin)
-            turn += clients
-
-    connector = aiohttp.TCPConnector(limit=clients)
-    begin = time.perf_counter()
-    async with aiohttp.ClientSession(connector=connector) as session:
-        await asyncio.gather(*(client(session, offset) for offset in range(clients)))
-    return Load(len(latencies), time.perf_counter() - begin, tuple(latencies))
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median with the range, three significant digits."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
-
-
-def ratio(ours: Sequence[float], peers: Sequence[float]) -> float:
-    return statistics.median(ours) / statistics.median(peers)
