@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from models.errors import EngineDeadError, ModelError, OverloadedError
+from models.compute_thread import ComputeThread
+from models.errors import EngineDeadError, ModelError, OutOfMemoryError, OverloadedError
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -48,13 +48,15 @@ class BatchLimits:
     A single item above `batch_cost` makes a batch of its own, and a submission above `queued_cost`
     is taken while nothing else waits: otherwise neither could ever be answered. `batch_seconds`
     lowers `batch_cost` to what the model has lately done in that time: whoever comes next waits for
-    the batch in hand.
+    the batch in hand. `unit_seconds` is what one unit of cost may take before the thread is thought
+    to hang, see `ComputeThread`.
     """
 
     batch_cost: int
     batch_items: int
     queued_cost: int
     batch_seconds: float | None = None
+    unit_seconds: float = 0.005
 
     def room(self, rate: float) -> int:
         """The cost that a batch may have when the model does `rate` per second (0: unknown)."""
@@ -154,7 +156,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         self._queued_cost = 0
         self._drain_rate = 0.0
         self._ended: str | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = ComputeThread(self._run, name, limits.unit_seconds)
         self._thread.start()
 
     @property
@@ -276,12 +278,12 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         return large, deque(s for s in self._turns if s.waiting_cost <= room)
 
     def _serve(self, batch: list[_Entry[ItemT, ResultT]]) -> None:
-        started = time.monotonic()
+        cost = sum(entry.cost for entry in batch)
+        self._thread.begin(cost)
         results = self._attempt(batch)
         if isinstance(results, ModelError):
             results = [results] if len(batch) == 1 else [self._alone(entry) for entry in batch]
-        cost = sum(entry.cost for entry in batch)
-        self._note(BatchStats(len(batch), cost, time.monotonic() - started))
+        self._note(BatchStats(len(batch), cost, self._thread.end()))
         self._running = []
         for entry, result in zip(batch, results, strict=True):
             entry.submission.settle(entry.index, result)
@@ -295,6 +297,9 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
             raise
         except ModelError as error:
             return error
+        except MemoryError:
+            LOGGER.exception("no memory for a batch of %d items", len(batch))
+            return OutOfMemoryError("There is not enough memory for this input now.")
         except Exception:  # a native library may raise anything; the client learns no details
             LOGGER.exception("a batch of %d items failed", len(batch))
             return ModelError("The model failed on this input.")
@@ -306,6 +311,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
     def _alone(self, entry: _Entry[ItemT, ResultT]) -> ResultT | ModelError:
         if entry.submission.future.done():
             return ModelError("cancelled")
+        self._thread.tick()
         results = self._attempt([entry])
         return results if isinstance(results, ModelError) else results[0]
 

@@ -9,6 +9,7 @@
     ├─ ModelLoadError              weights missing or broken, out of memory, missing dependency
     │  ├─ LoadTimeoutError         still loading when the wait ended: try again later
     │  └─ MemoryRefusedError       other models hold the memory that it needs
+    ├─ OutOfMemoryError            there was no memory for it: try again later
     ├─ OverloadedError             a bounded queue is full: try again later
     ├─ DeadlineExceededError       our own deadline passed
     ├─ FitCancelledError           a fit was ended by its client
@@ -93,6 +94,14 @@ class LoadTimeoutError(ModelLoadError):
 
 class MemoryRefusedError(ModelLoadError):
     """There is no room for the model; the message names what holds the memory."""
+
+
+class OutOfMemoryError(ModelError):
+    """There is no memory for the work now. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 10.0) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
 
 
 class OverloadedError(ModelError):

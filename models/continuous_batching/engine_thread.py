@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from models.base import StepListener
+from models.compute_thread import ComputeThread
 from models.continuous_batching.decode_loop import DecodeLoop
 from models.continuous_batching.sequence import Sequence
 from models.errors import (
@@ -19,6 +20,8 @@ from models.errors import (
 )
 
 Command = Callable[[DecodeLoop], None]
+STEP_SECONDS = 5.0
+"""What a step may take before any was seen."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,9 +44,7 @@ class EngineThread:
         self._alive = False
         self._closing = False
         started: SimpleQueue[DecodeLoop | ModelLoadError] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, args=(load, started), name=name, daemon=True
-        )
+        self._thread = ComputeThread(lambda: self._run(load, started), name, STEP_SECONDS)
         self._thread.start()
         outcome = started.get()
         if isinstance(outcome, ModelLoadError):
@@ -135,7 +136,9 @@ class EngineThread:
     def _serve(self, loop: DecodeLoop) -> None:
         while not self._closing:
             self._obey(loop)
+            self._thread.begin()
             events = loop.step()
+            self._thread.end()
             if events:
                 self._forget(name for name, event in events if _ends(event))
                 self._listener(events)

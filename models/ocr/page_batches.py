@@ -10,6 +10,9 @@ from models.batching import BatchLimits, DynamicBatcher
 from models.errors import ModelError
 from models.types import OcrRequest, OcrResult, Page, PixelArray
 
+PAGE_SECONDS = 30.0
+"""What a page full of text may take on one busy CPU core; pages before it may have been blank."""
+
 
 @dataclass(frozen=True, slots=True)
 class PageImage:
@@ -32,7 +35,10 @@ class PageBatches:
 
     def __init__(self, read: ReadPages, batch_pages: int, max_queued: int) -> None:
         limits = BatchLimits(
-            batch_cost=batch_pages, batch_items=batch_pages, queued_cost=max_queued
+            batch_cost=batch_pages,
+            batch_items=batch_pages,
+            queued_cost=max_queued,
+            unit_seconds=PAGE_SECONDS,
         )
         self._batcher: DynamicBatcher[PageImage, Page] = DynamicBatcher(
             read, cost=lambda _: 1, limits=limits, name="ocr"

@@ -246,7 +246,7 @@ def test_retry_after_follows_the_drain_rate(
     doubler: Doubler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(float(n) for n in range(0, 1000, 10))
-    monkeypatch.setattr("models.batching.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("models.compute_thread.time.monotonic", lambda: next(clock))
     for batcher in _running(doubler, BatchLimits(1000, 1000, 100)):
         doubler.allow(1)
         batcher.submit([50]).result(WAIT)  # 50 units in 10 seconds
