@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from harness import Server, _first_answer, free_port, ratio, serving, spread
+from harness import Server, first_answer, free_port, ratio, serving, spread
 
 SETTLE_S = 10
 PEER = """
@@ -59,7 +59,7 @@ def bare_serve() -> Iterator[Server]:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            asyncio.run(_first_answer(url, process))
+            asyncio.run(first_answer(url, process))
             yield Server(url, process, time.monotonic() - begin)
         finally:
             tree = psutil.Process(process.pid).children(recursive=True)
