@@ -18,6 +18,7 @@ from launcher.edge import (
     without_haproxy,
 )
 from launcher.errors import LaunchError
+from launcher.idle_memory import keep_idle_memory_low
 from launcher.launch import Launch
 from launcher.ports import free_ports, require_free
 from launcher.private_folder import private_folder, ray_variables, write_token
@@ -65,6 +66,7 @@ def _port(text: str) -> int:
 def _prepared(document: Document, folder: Path) -> Document:
     """The document for this machine; the environment of all processes to come is set."""
     os.environ.update(ray_variables(write_token(folder)))
+    keep_idle_memory_low()
     if not haproxy_wanted(document):
         return document
     if not haproxy_available():

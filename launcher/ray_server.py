@@ -46,6 +46,7 @@ class RayServer:
             http_options=schema.http_options.model_dump(),
             grpc_options=schema.grpc_options.model_dump(),
             controller_options=schema.controller_options,
+            logging_config=schema.logging_config,
         )
         self._submit(schema)
 
