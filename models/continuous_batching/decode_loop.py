@@ -14,7 +14,7 @@ from models.continuous_batching.prefix_cache import PrefixCache
 from models.continuous_batching.runner import TokenRunner
 from models.continuous_batching.scheduler import Scheduler, Step
 from models.continuous_batching.sequence import Sequence
-from models.errors import ModelError
+from models.errors import ModelError, OutOfMemoryError
 from models.types import FinishReason, TextDelta, TokenLogprob, Usage
 
 Event = tuple[str, TextDelta | ModelError]
@@ -160,6 +160,9 @@ class DecodeLoop:
         except ModelError as error:
             self._retire(sequence)
             return error
+        except MemoryError:
+            self._retire(sequence)
+            return OutOfMemoryError("There is not enough memory for this request now.")
         except Exception:
             _log.exception("a request failed during sampling")
             self._retire(sequence)

@@ -128,7 +128,7 @@ class EngineThread:
         started.put(loop)
         try:
             self._serve(loop)
-        except Exception:
+        except BaseException:  # the thread's outermost frame: nobody else can report it
             _log.exception("the engine thread failed")
         finally:
             self._bury(loop)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from tokenizers.pre_tokenizers import ByteLevel
 
 from models.batching import BatchListener
 from models.encoders.classification_codec import ClassificationCodec
@@ -24,7 +23,7 @@ from models.encoders.text_engine import (
 )
 from models.encoders.tokenization import TokenSequence
 from models.encoders.word_tokenizer import WordTokenizer
-from models.toy.encoder import MAX_TOKENS, byte_tokenizer, overlap_logit
+from models.toy.encoder import CHARACTERS, MAX_TOKENS, byte_tokenizer, faulty, overlap_logit
 from models.types import (
     ClassificationRequest,
     ClassificationResult,
@@ -42,9 +41,6 @@ NEUTRAL_LOGIT = 0.5
 NLI_LABELS = ("contradiction", "neutral", "entailment")
 ENTITY_LABELS = ("O", "B-NAME", "I-NAME", "B-NUMBER", "I-NUMBER")
 CERTAIN = 5.0
-_CHARACTERS = (" ", " ", *sorted(ByteLevel.alphabet()))
-"""By token id; the special tokens, and the bytes that a tokenizer shows as other characters, are
-no letters of ours."""
 _SPACE = "\u0120"
 
 
@@ -66,6 +62,7 @@ class ToyClassifier(TextEngine[ClassificationRequest, ClassificationResult]):
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
+        faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         self._labels = NLI_LABELS if entailment else tuple(keywords)
         self._keywords = tuple(keywords.values())
@@ -73,7 +70,7 @@ class ToyClassifier(TextEngine[ClassificationRequest, ClassificationResult]):
         labels.check_known(moderation_labels or ())
         super().__init__(
             ClassificationCodec(byte_tokenizer(), max_tokens, labels),
-            _entailments if entailment else self._counts,
+            faulty(_entailments if entailment else self._counts, faults),
             max_tokens=max_tokens,
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
@@ -100,12 +97,13 @@ class ToyEntityRecognizer(TextEngine[EntityRequest, EntityResult]):
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
+        faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         grouping = EntityGrouping(ENTITY_LABELS)
         self._entity_labels = grouping.names
         super().__init__(
             EntityCodec(WordTokenizer(byte_tokenizer()), max_tokens, grouping),
-            _tags,
+            faulty(_tags, faults),
             max_tokens=max_tokens,
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
@@ -130,7 +128,7 @@ def toy_classifier(
 
 
 def _words(ids: Sequence[int]) -> list[str]:
-    text = "".join(_CHARACTERS[token] for token in ids).replace(_SPACE, " ")
+    text = "".join(CHARACTERS[token] for token in ids).replace(_SPACE, " ")
     return ["".join(filter(str.isalnum, word)).lower() for word in text.split()]
 
 
@@ -145,7 +143,7 @@ def _entailments(sequences: list[TokenSequence]) -> list[FloatArray]:
 
 def _tags(sequences: list[TokenSequence]) -> list[FloatArray]:
     identity = np.eye(len(ENTITY_LABELS), dtype=np.float32) * np.float32(CERTAIN)
-    return [identity[_tags_of([_CHARACTERS[token] for token in s.ids])] for s in sequences]
+    return [identity[_tags_of([CHARACTERS[token] for token in s.ids])] for s in sequences]
 
 
 def _tags_of(characters: Sequence[str]) -> list[int]:

@@ -6,7 +6,7 @@ results never change, and everything around the model is the real engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from models.encoders.text_engine import (
     TextEngine,
 )
 from models.encoders.tokenization import TextTokenizer, TokenSequence
+from models.toy.faults import Faults
 from models.types import FloatArray, RerankRequest, RerankResult
 
 DIMENSIONS = 64
@@ -37,6 +38,10 @@ PROMPTS = {"query": "query: ", "document": ""}
 MULTIPLIERS = np.array([1_000_003, 8_191, 131], dtype=np.int64)
 BUCKETS = 1 << 20
 LOGIT_RANGE = (-6.0, 6.0)
+CHARACTERS = (" ", " ", *sorted(ByteLevel.alphabet()))
+"""By token id; the special tokens, and the bytes that a tokenizer shows as other characters, are
+no letters of ours."""
+Compute = Callable[[list[TokenSequence]], Sequence[FloatArray]]
 
 
 class ToyEncoder(EmbeddingEngine):
@@ -51,6 +56,7 @@ class ToyEncoder(EmbeddingEngine):
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
+        faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         """`sparse`: gives counts of bytes, as sparse vectors, and nothing else."""
         super().__init__(
@@ -63,7 +69,7 @@ class ToyEncoder(EmbeddingEngine):
                 late_chunking=not sparse,
                 kinds=("sparse",) if sparse else ("dense", "tokens"),
             ),
-            _byte_counts if sparse else self._rows,
+            faulty(_byte_counts if sparse else self._rows, faults),
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
             pooling="mean",
@@ -89,10 +95,11 @@ class ToyReranker(TextEngine[RerankRequest, RerankResult]):
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         max_queued_tokens: int = DEFAULT_QUEUED_TOKENS,
         on_batch: BatchListener | None = None,
+        faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         super().__init__(
             RerankCodec(byte_tokenizer(), max_tokens),
-            _logits,
+            faulty(_logits, faults),
             max_tokens=max_tokens,
             memory_bytes=0,
             options=EngineOptions(max_batch_tokens, max_queued_tokens, on_batch),
@@ -112,6 +119,19 @@ def byte_tokenizer() -> TextTokenizer:
         special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
     )
     return TextTokenizer(tokenizer, has_types=True)
+
+
+def faulty(compute: Compute, options: Mapping[str, str | bool] | None) -> Compute:
+    """The same with faults on purpose, see `Faults`; has the one of loading at once."""
+    faults = Faults.of(options)
+    faults.at_load()
+
+    def checked(sequences: list[TokenSequence]) -> Sequence[FloatArray]:
+        for sequence in sequences:
+            faults.in_text("".join(CHARACTERS[token] for token in sequence.ids))
+        return compute(sequences)
+
+    return checked if faults.infer else compute
 
 
 def _byte_counts(sequences: list[TokenSequence]) -> list[FloatArray]:

@@ -23,6 +23,7 @@ from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.numpy_sampler import NumpySampler
 from models.structured.constraint import TokenConstraint
+from models.toy.faults import Faults
 from models.types import FloatArray, SamplingParams
 
 CONTEXT_LENGTH = 4096
@@ -52,6 +53,7 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
 RIGHT, NEXT_BEST, TYPING_ERROR, UNLIKELY = 16.0, 12.0, 6.0, -16.0
+NO_FAULTS = Faults()
 LETTERS = np.frombuffer(b" abcdefghijklmnopqrstuvwxyz", np.uint8)
 
 
@@ -59,6 +61,7 @@ class ToyGenerator(ContinuousGenerator):
     """The weightless twin of `LlamaCppGenerator`.
 
     `step_seconds` is how long a step lasts; `kv_cells` is the size of the KV pool in tokens.
+    `faults`: see `Faults`.
     """
 
     def __init__(
@@ -70,13 +73,20 @@ class ToyGenerator(ContinuousGenerator):
         max_queued: int = 256,
         kv_cells: int | None = None,
         step_seconds: float = 0.0,
+        faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         cells = max(kv_cells or max_sequences * 1024, context_length)
         slots = max_sequences + CACHED_SEQUENCES
         vocabulary = ByteVocabulary()
 
         def load() -> DecodeLoop:
-            runner = ToyRunner(vocabulary, cells=cells, slots=slots, step_seconds=step_seconds)
+            runner = ToyRunner(
+                vocabulary,
+                cells=cells,
+                slots=slots,
+                step_seconds=step_seconds,
+                faults=Faults.of(faults),
+            )
             return DecodeLoop(runner, max_sequences=max_sequences)
 
         engine = EngineThread(
@@ -128,8 +138,16 @@ class ToyRunner:
     n_batch = N_BATCH
 
     def __init__(
-        self, vocabulary: ByteVocabulary, *, cells: int, slots: int, step_seconds: float = 0.0
+        self,
+        vocabulary: ByteVocabulary,
+        *,
+        cells: int,
+        slots: int,
+        step_seconds: float = 0.0,
+        faults: Faults = NO_FAULTS,
     ) -> None:
+        faults.at_load()
+        self.faults = faults
         self.vocabulary = vocabulary
         self.cells = cells
         self.slots = slots
@@ -184,7 +202,10 @@ class ToySampler:
 
     def logits(self, index: int) -> FloatArray:
         known = self._runner.output(index)
-        reply = reply_to(known[: self._prompt_tokens])
+        prompt = known[: self._prompt_tokens]
+        if self._runner.faults.infer:
+            self._runner.faults.in_text(bytes(t for t in prompt if t < 256).decode("latin-1"))
+        reply = reply_to(prompt)
         written = len(known) - self._prompt_tokens
         row = np.full(VOCABULARY_SIZE, UNLIKELY, np.float32)
         at = written % (len(reply) + 1)

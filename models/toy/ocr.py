@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from models.errors import ModelError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.toy.faults import Faults
 from models.types import OcrRequest, Page, PixelArray, TextLine
 
 PAPER = 200
@@ -17,10 +18,19 @@ PAPER = 200
 class ToyTextRecognizer:
     """A deterministic `TextRecognizer`: one line per page, whose text names its size.
 
-    Images go through the same decoder as with a real engine; a blank page has no lines.
+    Images go through the same decoder as with a real engine; a blank page has no lines. A page has
+    the fault that its language names, see `Faults`.
     """
 
-    def __init__(self, *, max_pixels: int = 40_000_000, max_queued: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        max_pixels: int = 40_000_000,
+        max_queued: int = 256,
+        faults: Mapping[str, str | bool] | None = None,
+    ) -> None:
+        self._faults = Faults.of(faults)
+        self._faults.at_load()
         self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels))
         self._batches = PageBatches(self._read, batch_pages=4, max_queued=max_queued)
 
@@ -40,11 +50,12 @@ class ToyTextRecognizer:
         self._decoder.close()
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
-        return [self._page(page.image) for page in pages]
+        return [self._page(page) for page in pages]
 
-    def _page(self, image: bytes | PixelArray) -> Page | ModelError:
+    def _page(self, page: PageImage) -> Page | ModelError:
+        self._faults.in_text(" ".join(page.languages))
         try:
-            pixels = self._decoder.pixels(image)
+            pixels = self._decoder.pixels(page.image)
         except ModelError as error:
             return error
         height, width = pixels.shape[:2]
