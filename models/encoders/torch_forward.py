@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models import prepacked_linear
+from models.devices.torch_formats import best_dtype
 from models.encoders.packed_transformer import PACKED, position_offset, register_packed_attention
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import ModelLoadError
@@ -40,8 +41,7 @@ FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, KeyError, AttributeError,
 
 @dataclass(frozen=True, slots=True)
 class TorchOptions:
-    """`dtype` "auto": bfloat16 where the hardware is fast at it, else float32; on older GPUs
-    float16."""
+    """`dtype` "auto": the fastest of the device, see `devices.number_format`."""
 
     n_threads: int
     dtype: Dtype = "auto"
@@ -195,10 +195,7 @@ def _agrees(
 def _dtype(options: TorchOptions) -> Any:
     if options.dtype != "auto":
         return getattr(torch, options.dtype)
-    if options.device == "cpu":
-        return torch.bfloat16 if prepacked_linear.cpu_has_bf16_dot_products() else torch.float32
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16
+    return best_dtype(torch.device(options.device))
 
 
 def _bytes(model: nn.Module) -> int:

@@ -41,7 +41,7 @@ DETECTION, RECOGNITION, LETTERS = (
     "PP-OCRv6_rec_small.safetensors",
     "ppocrv6_dict.txt",
 )
-BATCH_COLUMNS = {"cpu": 2560, "cuda": 40_960}
+CPU_COLUMNS, GPU_COLUMNS = 2560, 40_960
 """Pixels of width in one batch of lines: eight of 320 pixels, and 128."""
 UNCOUNTED = "num_batches_tracked"
 """Of batch normalisation in training; PaddlePaddle does not store it."""
@@ -115,7 +115,8 @@ class PaddleTorchRecognizer(TwoStageRecognizer):
 
     def _read_lines(self, crops: Sequence[PixelArray]) -> list[ReadLine]:
         read: dict[int, ReadLine] = {}
-        for width, indices in batches_by_width(crops, BATCH_COLUMNS[self._device.type]):
+        columns = CPU_COLUMNS if self._device.type == "cpu" else GPU_COLUMNS
+        for width, indices in batches_by_width(crops, columns):
             images = np.stack([line_input(crops[index], width) for index in indices])
             for index, steps in zip(indices, self._forward(self._reader, images), strict=True):
                 share = line_share(crops[index], width)

@@ -33,7 +33,7 @@ def test_on_cpu(monkeypatch: pytest.MonkeyPatch, fast: bool, stored: Any, expect
 def test_on_cuda(
     monkeypatch: pytest.MonkeyPatch, supported: bool, stored: Any, expected: Any
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
     assert chosen_dtype("auto", stored, CUDA) is expected
 
 
