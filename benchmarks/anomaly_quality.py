@@ -1,14 +1,13 @@
 """Detectors against the bare library: ROC-AUC on bundled data sets, and the speed of bulk scoring.
 
+    python benchmarks/anomaly_quality.py [--rounds 3] [--rows 100000] [--backends NAME ...]
+
 Both sides are fitted to the same rows with the same seed. Scoring runs in one process and one
-thread, in turn: ours includes turning the rows' cells into features.
-Run from the repository root: `python -m benchmarks.anomaly_quality`.
+thread, in turn: of a matrix, and of cells that have to become features first.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +15,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from harness import Measure, Report, in_turns, parser, quick, report
+from peers.bare_detectors import BARE, LOOSE
+from peers.outlier_sets import SETS
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from benchmarks.peers.bare_detectors import BARE, LOOSE
-from benchmarks.peers.outlier_sets import SETS
 from models.anomaly.columns import Matrix
 from models.anomaly.fitted import FittedDetector
 from models.types import FitRequest, Table
 
 SEED, CONTAMINATION = 42, 0.1
+SECONDS = "seconds"
 
 
 def table_of(rows: Any) -> Table:
@@ -50,65 +51,57 @@ def groups(source: np.random.Generator, count: int) -> Matrix:
     return source.normal(size=(count, 20)) + 3 * source.choice(3, (count, 1), p=(0.6, 0.35, 0.05))
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def timed(run: Callable[[], Any]) -> Measure:
+    def measure() -> dict[str, float]:
+        started = time.perf_counter()
+        run()
+        return {SECONDS: time.perf_counter() - started}
+
+    return measure
 
 
-def speed(backend: str, train: Matrix, rows: Matrix, rounds: int) -> tuple[float, float, float]:
-    """Seconds of the bare call, of our call on a matrix, and of ours on cells."""
+def compare_speed(found: Report, backend: str, train: Matrix, rows: Matrix, rounds: int) -> None:
+    """The bare call beside ours on a matrix, and ours on cells."""
     bare = replace(BARE[backend], own_scores=False).fit(train, SEED, CONTAMINATION)
     detector = ours(backend, train)
     table = table_of(rows)
     with ThreadPoolExecutor(1) as threads:
-        runs: tuple[Callable[[], Any], ...] = (
-            lambda: bare(rows),
-            lambda: detector.raw_scores(rows, threads, 1),
-            lambda: detector.raw_scores(detector.encoder.encode(table), threads, 1),
-        )
-        times = [[seconds(run) for run in runs] for _ in range(rounds)]
-    bare_s, matrix_s, cells_s = map(statistics.median, zip(*times, strict=True))
-    return bare_s, matrix_s, cells_s
+        theirs = timed(lambda: bare(rows))
+        forms = {
+            "matrix": lambda: detector.raw_scores(rows, threads, 1),
+            "cells": lambda: detector.raw_scores(detector.encoder.encode(table), threads, 1),
+        }
+        for form, run in forms.items():
+            measured = in_turns({"ours": timed(run), "the library": theirs}, rounds)
+            found.compare(f"{backend}, {form}", measured, "ours")
 
 
-def print_areas(backends: Sequence[str]) -> None:
-    print("| backend | " + " | ".join(SETS) + " |")
-    print("|---|" + "---|" * len(SETS))
+def note_areas(found: Report, backends: Sequence[str]) -> None:
+    """Both sides' areas, once where they are equal."""
     data = {name: load() for name, load in SETS.items()}
     for backend in backends:
         cells = []
-        for rows, truth in data.values():
+        for name, (rows, truth) in data.items():
             mine, theirs = areas(backend, rows, truth)
-            cells.append(f"{mine:.4f}" if mine == theirs else f"{mine:.4f} (bare {theirs:.4f})")
-        print(f"| {backend}{' *' if backend in LOOSE else ''} | " + " | ".join(cells) + " |")
-    for backend, why in LOOSE.items():
-        print(f"* {backend}: {why}")
-
-
-def print_speed(backends: Sequence[str], train: int, count: int, rounds: int) -> None:
-    source = np.random.default_rng(0)
-    known, rows = groups(source, train), groups(source, count)
-    print(f"\nScoring {count} x 20 rows, fitted to {train} rows, one thread:")
-    print("| backend | bare, s | ours / bare, a matrix | ours / bare, cells |")
-    print("|---|---|---|---|")
-    for backend in backends:
-        bare, matrix, cells = speed(backend, known, rows, rounds)
-        print(f"| {backend} | {bare:.3f} | {matrix / bare:.2f} | {cells / bare:.2f} |", flush=True)
+            cells.append(f"{name} {mine:.4f}" + ("" if mine == theirs else f" (bare {theirs:.4f})"))
+        why = f"; {LOOSE[backend]}" if backend in LOOSE else ""
+        found.note(f"ROC-AUC, {backend}", ", ".join(cells) + why)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backends", nargs="*", default=list(BARE))
-    parser.add_argument("--train", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-speed", action="store_true")
-    args = parser.parse_args()
+    arguments = parser(__doc__ or "", rounds=3)
+    arguments.add_argument("--backends", nargs="*", default=list(BARE))
+    arguments.add_argument("--train", type=int, default=2000)
+    arguments.add_argument("--rows", type=int, default=10_000 if quick() else 100_000)
+    options = arguments.parse_args()
+    found = report("Detectors to the bare library, seconds for a bulk of rows, one thread")
+    source = np.random.default_rng(0)
+    known, rows = groups(source, options.train), groups(source, options.rows)
     with threadpool_limits(limits=1):
-        print_areas(args.backends)
-        if not args.no_speed:
-            print_speed(args.backends, args.train, args.rows, args.rounds)
+        note_areas(found, options.backends)
+        for backend in options.backends:
+            compare_speed(found, backend, known, rows, options.rounds)
+    found.write()
 
 
 if __name__ == "__main__":

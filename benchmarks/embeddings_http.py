@@ -1,67 +1,71 @@
-"""Embeddings and reranking over HTTP: the whole server beside infinity, on the same weights.
+"""Embeddings and reranking over HTTP: the whole server beside three peers, on the same weights.
 
-    python benchmarks/embeddings_http.py [--rounds 5] [--seconds 5] [--quick] [--peer-threads 1]
+    python benchmarks/embeddings_http.py [--rounds 5] [--seconds 4] [--threads 1]
 
-The peer is infinity-emb 0.0.77 with its torch engine, in an environment of its own under build/,
-which the first run makes (about 1.5 GB). Both servers run with their own defaults and are loaded in
-turns; the reranker is the trunk of the embedding model under a random head, as speed does not
-depend on what weights say. `client` is the share of a core that the load generator took: near 1 it
-would be the load generator that is measured.
+The peers: infinity 0.0.77 with its torch engine, a FastAPI server around sentence-transformers, and
+sentence-transformers called in a loop without HTTP (one text after the other, or the request's
+list). Everybody computes with `--threads` threads (0: with as many as each likes) and is loaded in
+turns. The reranker is the trunk of the embedding model under a random head, as speed does not
+depend on what weights say. The load generator's own share of a core is noted: near 1 it would be
+what is measured.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, Load, free_port, load, ratio, serving, spread
+from harness import ROOT, Goal, Report, free_port, in_turns, load, parser, quick, report, serving
+from peers.infinity import infinity
+from peers.processes import peer_server
 
-sys.path.insert(0, str(ROOT))
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
-PEER = ROOT / "build" / "infinity"
-PINS = (
-    "infinity-emb[server,torch]==0.0.77",
-    "torch==2.13.0",
-    "transformers==4.48.3",  # optimum 1.24 has BetterTransformer, which infinity imports
-    "optimum==1.24.0",
-    "sentence-transformers==3.4.1",
-    "numpy<2",
-    "click==8.1.8",  # newer ones do not fit its typer
-)
 EMBEDDER, RERANKER = "all-minilm-l6-v2", "minilm-rerank"
 WORDS = (
     *("the", "a", "river", "of", "energy", "city", "water", "people", "famous", "bank"),
     *("money", "museum", "light", "year", "capital"),
 )
-DOCUMENTS = 16
-START_S = 180
+DOCUMENTS, BULK = 16, 64
+RATE, P50 = "items/s", "p50 ms"
+OURS, INFINITY, NAIVE, LOOP = "ours", "infinity", "FastAPI", "loop"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of the table; `items` are the texts or pairs of one request."""
+    """One kind of load; `items` are the texts or pairs of one request."""
 
     name: str
     path: str
     bodies: Sequence[Any]
     clients: int
     items: int = 1
+
+    @property
+    def goals(self) -> dict[tuple[str, str], Goal]:
+        """Three times the best peer on mixed lengths, no slower than infinity for one client."""
+        goals = {}
+        if self.name.startswith("mixed") and self.clients > 1:
+            goals = {(peer, RATE): Goal(3) for peer in (INFINITY, NAIVE, LOOP)}
+        if self.clients == 1:
+            goals[INFINITY, P50] = Goal(1, at_most=True)
+        return goals
+
+
+# --- loads ----------------------------------------------------------------------------------------
 
 
 def _text(generator: random.Random, words: int) -> str:
@@ -73,7 +77,7 @@ def _mixed(generator: random.Random) -> int:
     return int(math.exp(generator.uniform(math.log(5), math.log(250)))) - 2
 
 
-def cases(quick: bool) -> list[Case]:
+def cases() -> list[Case]:
     generator = random.Random(0)
     lengths = {"short": lambda: 6, "passage": lambda: 118, "mixed": lambda: _mixed(generator)}
     texts = {name: [_text(generator, size()) for _ in range(256)] for name, size in lengths.items()}
@@ -84,11 +88,11 @@ def cases(quick: bool) -> list[Case]:
             [{"model": EMBEDDER, "input": text} for text in texts[name]],
             clients,
         )
-        for name in texts
-        for clients in ((1, 32) if quick else (1, 8, 32, 64))
+        for name in (("short", "mixed") if quick() else texts)
+        for clients in ((1, 32) if quick() else (1, 8, 64))
     ]
-    bulk = [{"model": EMBEDDER, "input": generator.sample(texts["mixed"], 64)} for _ in range(16)]
-    found.append(Case("mixed, 64 texts a request, 2 clients", "embeddings", bulk, 2, 64))
+    bulk = [{"model": EMBEDDER, "input": generator.sample(texts["mixed"], BULK)} for _ in range(16)]
+    found.append(Case(f"mixed, {BULK} texts a request, 2 clients", "embeddings", bulk, 2, BULK))
     questions = [
         {
             "model": RERANKER,
@@ -101,6 +105,50 @@ def cases(quick: bool) -> list[Case]:
         name = f"rerank {DOCUMENTS} documents, {clients} clients"
         found.append(Case(name, "rerank", questions, clients, DOCUMENTS))
     return found
+
+
+def over_http(base: str, case: Case, seconds: float) -> dict[str, float]:
+    done = load(f"{base}/{case.path}", case.bodies, clients=case.clients, seconds=seconds)
+    return {
+        RATE: done.rate * case.items,
+        P50: 1000 * done.quantile(0.5),
+        "client's share of a core": done.client_share,
+    }
+
+
+# --- the library in a loop ------------------------------------------------------------------------
+
+
+class Loop:
+    """sentence-transformers in this process, a request's texts a call."""
+
+    def __init__(self, embedder: Path, reranker: Path, threads: int) -> None:
+        import torch
+        from sentence_transformers import CrossEncoder, SentenceTransformer
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._encoder = SentenceTransformer(str(embedder), device="cpu")
+        self._judge = CrossEncoder(str(reranker), device="cpu")
+
+    def measure(self, case: Case, seconds: float) -> dict[str, float]:
+        answer: Callable[[Any], object] = self._embed if case.path == "embeddings" else self._rank
+        bodies, requests = cycle(case.bodies), 0
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + seconds:
+            answer(next(bodies))
+            requests += 1
+        return {RATE: requests * case.items / (time.perf_counter() - begin)}
+
+    def _embed(self, body: Any) -> object:
+        return self._encoder.encode(body["input"], show_progress_bar=False)
+
+    def _rank(self, body: Any) -> object:
+        pairs = [(body["query"], document) for document in body["documents"]]
+        return self._judge.predict(pairs, show_progress_bar=False)
+
+
+# --- the comparison -------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -117,109 +165,54 @@ def reranker_folder(embedder: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextmanager
-def infinity(models: dict[str, Path], threads: int) -> Iterator[str]:
-    """A running infinity; yields the address of its routes. `threads` 0: as many as it likes."""
-    if not (PEER / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", PEER], check=True)
-        subprocess.run([PEER / "bin/python", "-m", "pip", "install", "-q", *PINS], check=True)
-        (PEER / "installed").touch()
-    port = free_port()
-    options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--url-prefix", ""]
-    for name, path in models.items():
-        options += ["--model-id", str(path), "--served-model-name", name, "--no-model-warmup"]
-    options += ["--port", str(port), "--log-level", "error"]
-    quiet = os.environ | {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
+def settings(reranker: Path, threads: int) -> dict[str, Any]:
+    """Of our server."""
+    source = {"kind": "path", "path": str(reranker)}
+    entry = {"id": RERANKER, "task": "rerank", "engine": "torch", "source": source}
+    args: dict[str, Any] = {"models": [entry], "model_roots": [str(reranker)]}
     if threads:
-        quiet |= {"OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(
-        [PEER / "bin/infinity_emb", "v2", *options],
-        env=quiet,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _await(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
+        args |= {"embedding": {"threads": threads}, "rerank": {"threads": threads}}
+    return args
 
 
-def _await(url: str, process: subprocess.Popen[bytes]) -> None:
-    import urllib.error
-    import urllib.request
-
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # a fixed http address
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise RuntimeError("infinity does not answer")
+@contextmanager
+def naive(embedder: Path, reranker: Path, threads: int) -> Iterator[str]:
+    port = free_port()
+    script = ROOT / "benchmarks" / "peers" / "naive_server.py"
+    environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    command = [sys.executable, script, str(port), embedder, reranker]
+    with peer_server(command, port, environment) as server:
+        yield server.url
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Of one side in one round: items per second, median latency in ms, client's CPU share."""
-
-    rate: float
-    p50: float
-    client: float
-
-
-def measure(base: str, case: Case, seconds: float) -> Figures:
-    cpu, begin = time.process_time(), time.perf_counter()
-    done: Load = load(f"{base}/{case.path}", case.bodies, clients=case.clients, seconds=seconds)
-    share = (time.process_time() - cpu) / (time.perf_counter() - begin)
-    return Figures(done.rate * case.items, 1000 * done.quantile(0.5), share)
-
-
-def report(case: Case, ours: Sequence[Figures], peers: Sequence[Figures]) -> str:
-    rates = [[figures.rate for figures in side] for side in (ours, peers)]
-    p50s = [[figures.p50 for figures in side] for side in (ours, peers)]
-    client = max(figures.client for figures in (*ours, *peers))
-    return (
-        f"| {case.name} | {spread(rates[0])} | {spread(rates[1])} | {ratio(*rates):.2f} "
-        f"| {statistics.median(p50s[0]):.3g} | {statistics.median(p50s[1]):.3g} "
-        f"| {ratio(*p50s):.2f} | {client:.2f} |"
-    )
+def compare(found: Report, bases: dict[str, str], loop: Loop, rounds: int, seconds: float) -> None:
+    for case in cases():
+        sides = {name: partial(over_http, base, case, seconds) for name, base in bases.items()}
+        sides[LOOP] = partial(loop.measure, case, seconds)
+        measured = in_turns(sides, rounds)
+        shares = [measured.values[name].pop("client's share of a core") for name in bases]
+        found.compare(case.name, measured, OURS, case.goals)
+        found.note(f"{case.name}: client's largest share of a core", f"{max(map(max, shares)):.2f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--quick", action="store_true", help="few cases, two rounds of 3 s")
-    parser.add_argument(
-        "--peer-threads", type=int, default=0, help="OpenMP threads of the peer; by default its own"
-    )
-    options = parser.parse_args()
-    rounds, seconds = (2, 3.0) if options.quick else (options.rounds, options.seconds)
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--threads", type=int, default=1, help="of everybody; 0: its own choice")
+    options = arguments.parse_args()
+    found = report("Embeddings and reranking over HTTP")
     spec = load_catalog().find(EMBEDDER)
     embedder = fetch(spec, cache=WeightsCache(default_weights_dir())) if spec else None
-    assert embedder is not None
-    with reranker_folder(embedder) as folder:
-        entry = {
-            "id": RERANKER,
-            "task": "rerank",
-            "engine": "torch",
-            "source": {"kind": "path", "path": str(folder)},
-        }
-        args = {"models": [entry], "model_roots": [str(folder)]}
-        models = {EMBEDDER: embedder, RERANKER: folder}
-        with serving(args) as server, infinity(models, options.peer_threads) as peer:
-            sides = (f"{server.url}/v1", peer)
-            print(
-                "| load | ours, items/s | infinity | ratio | p50 ms | infinity | ratio | client |"
-            )
-            print("|---|---|---|---|---|---|---|---|")
-            for case in cases(options.quick):
-                for side in sides:
-                    measure(side, case, 1.0)
-                found = [[measure(side, case, seconds) for side in sides] for _ in range(rounds)]
-                print(report(case, *zip(*found, strict=True)), flush=True)
+    if embedder is None:
+        raise SystemExit(f"{EMBEDDER} is not in the catalogue")
+    with reranker_folder(embedder) as reranker, ExitStack() as stack:
+        models = {EMBEDDER: embedder, RERANKER: reranker}
+        ours = stack.enter_context(serving(settings(reranker, options.threads)))
+        peer = stack.enter_context(infinity(models, options.threads))
+        simple = stack.enter_context(naive(embedder, reranker, options.threads))
+        bases = {OURS: f"{ours.url}/v1", INFINITY: peer.url, NAIVE: simple}
+        loop = Loop(embedder, reranker, options.threads)
+        compare(found, bases, loop, options.rounds, options.seconds)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """The packed encoder against sentence-transformers on the same texts, in process, one thread.
 
-Every round runs all contenders in turn, so that other load on the machine meets all of them; the
-table has medians as ratios. Run from the repository root: `python -m benchmarks.encoder_engine`.
+python benchmarks/encoder_engine.py [--rounds 5] [--model ID]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import Goal, Measure, Report, Rounds, in_turns, parser, report
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -37,6 +35,7 @@ BATCH = 64
 BULK = 2048
 
 Contender = Callable[[], Any]
+RATE, PEER = "items/s", "sentence-transformers"
 
 
 def texts_of(shortest: int, longest: int, count: int = BATCH) -> list[str]:
@@ -46,23 +45,15 @@ def texts_of(shortest: int, longest: int, count: int = BATCH) -> list[str]:
     return [" ".join(generator.choices(WORDS, k=n)) for n in counts]
 
 
-def medians(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """Seconds per contender, all of them in turn in every round; the first round only warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+def timed(run: Contender, items: int = BATCH) -> Measure:
+    """Items per second of one call."""
 
+    def measure() -> dict[str, float]:
+        started = time.perf_counter()
+        run()
+        return {RATE: items / (time.perf_counter() - started)}
 
-def report(title: str, contenders: dict[str, Contender], rounds: int) -> None:
-    """One line: how many times faster than the first contender each of the others is."""
-    times = medians(contenders, rounds)
-    base, *others = times
-    ratios = ", ".join(f"{name} {times[base] / times[name]:.2f}x" for name in others)
-    print(f"{title:<16} {base} 1.00x, {ratios}")
+    return measure
 
 
 def embed(encoder: TorchEncoder, texts: Sequence[str]) -> Contender:
@@ -80,38 +71,41 @@ def embed_apart(encoder: TorchEncoder, texts: Sequence[str]) -> Contender:
     return run
 
 
-def compare_embeddings(folder: Path, rounds: int) -> None:
+def compare_embeddings(found: Report, folder: Path, rounds: int) -> None:
     reference = SentenceTransformer(str(folder), device="cpu")
-    packed = {
-        dtype: TorchEncoder(folder, n_threads=1, dtype=dtype) for dtype in ("float32", "bfloat16")
-    }
-    for name, bounds in WORKLOADS.items():
-        texts = texts_of(*bounds)
-        contenders: dict[str, Contender] = {
-            "sentence-transformers": lambda texts=texts: reference.encode(texts, batch_size=BATCH)
-        }
-        contenders |= {f"packed {dtype}": embed(e, texts) for dtype, e in packed.items()}
-        contenders["64 submits"] = embed_apart(packed["bfloat16"], texts)
-        report(f"embed {name}", contenders, rounds)
-    compare_waiting(packed["bfloat16"], rounds)
-    for encoder in packed.values():
-        encoder.close()
+    for dtype in ("float32", "bfloat16"):
+        packed = TorchEncoder(folder, n_threads=1, dtype=dtype)
+        for name, bounds in WORKLOADS.items():
+            texts = texts_of(*bounds)
+            together, apart = embed(packed, texts), embed_apart(packed, texts)
+            theirs = timed(lambda texts=texts: reference.encode(texts, batch_size=BATCH))
+            for form, run in (("", together), (", 64 submissions", apart)):
+                measured = in_turns({"packed": timed(run), PEER: theirs}, rounds)
+                found.compare(f"embed {name}, {dtype}{form}", measured, "packed")
+        if dtype == "bfloat16":
+            compare_waiting(found, packed, rounds)
+        packed.close()
 
 
-def compare_waiting(encoder: TorchEncoder, rounds: int) -> None:
-    """A short query while a job of 2,048 texts runs, as a share of the job alone."""
-    query, bulk = embed(encoder, ["a short query"]), embed(encoder, texts_of(4, 40, BULK))
-    job = medians({"bulk": bulk}, 1)["bulk"]
-    running = encoder.submit([EmbeddingRequest(tuple(texts_of(4, 40, BULK)))])
-    time.sleep(job / 10)
-    waited = medians({"query": query}, rounds)["query"]
-    assert not running.done(), "the job ended too early"
-    running.result()
-    idle = medians({"query": query}, rounds)["query"]
-    print(f"{'query in bulk':<16} {waited / job:.3f} of the job's time (idle {idle / job:.4f})")
+def compare_waiting(found: Report, encoder: TorchEncoder, rounds: int) -> None:
+    """A short query beside a job of 2,048 texts, and without it."""
+    query = embed(encoder, ["a short query"])
+    measured = Rounds()
+    for _ in range(rounds):
+        with measured.turn():
+            running = encoder.submit([EmbeddingRequest(tuple(texts_of(4, 40, BULK)))])
+            begin = time.perf_counter()
+            query()
+            waited = time.perf_counter() - begin
+            running.result()
+            job = time.perf_counter() - begin
+        measured.add("query", {"seconds": waited})
+        measured.add("the job", {"seconds": job})
+    goal = {("the job", "seconds"): Goal(0.1, at_most=True)}
+    found.compare("a query beside a job of 2,048 texts", measured, "query", goal)
 
 
-def compare_reranking(folder: Path, rounds: int) -> None:
+def compare_reranking(found: Report, folder: Path, rounds: int) -> None:
     """The trunk of the bi-encoder under a random head: speed does not depend on the weights."""
     with tempfile.TemporaryDirectory() as written:
         torch.manual_seed(0)
@@ -124,26 +118,27 @@ def compare_reranking(folder: Path, rounds: int) -> None:
         documents = texts_of(*bounds)
         pairs = [("what is the capital?", document) for document in documents]
         request = RerankRequest("what is the capital?", tuple(documents))
-        contenders: dict[str, Contender] = {
-            "sentence-transformers": lambda pairs=pairs: reference.predict(pairs, batch_size=BATCH),
-            "packed": lambda request=request: reranker.submit([request]).result(),
+        sides = {
+            "packed": timed(lambda request=request: reranker.submit([request]).result()),
+            "CrossEncoder": timed(lambda pairs=pairs: reference.predict(pairs, batch_size=BATCH)),
         }
-        report(f"rerank {name}", contenders, rounds)
+        found.compare(f"rerank {name}", in_turns(sides, rounds), "packed")
     reranker.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default="all-minilm-l6-v2", help="id of a torch embedding model")
-    options = parser.parse_args()
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--model", default="all-minilm-l6-v2", help="a torch embedding model")
+    options = arguments.parse_args()
     torch.set_num_threads(1)
+    found = report("Packed encoders to sentence-transformers")
     spec = load_catalog().find(options.model)
     folder = fetch(spec, cache=WeightsCache(default_weights_dir())) if spec else None
     if folder is None:
         raise SystemExit("no such model")
-    compare_embeddings(folder, options.rounds)
-    compare_reranking(folder, options.rounds)
+    compare_embeddings(found, folder, options.rounds)
+    compare_reranking(found, folder, options.rounds)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Decode rates of the generation engine against a plain loop, and what a long prompt costs others.
+"""Decode rates of the generation engine against a plain loop.
 
     python benchmarks/generation_engine.py [MODEL.gguf]
 
@@ -8,9 +8,6 @@ the same process and with the same number of threads. Rounds are interleaved; ra
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp.llama_cpp as api
+from harness import Measure, in_turns, parser, report
 
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
@@ -29,9 +27,9 @@ from weights.cache import WeightsCache
 from weights.fetch import fetch
 
 PROMPT = "The history of the lighthouse begins"
-LONG_PROMPT = "The keeper of the lighthouse had a dog that could count to seven. " * 100
 TOKENS = 64
 STREAMS = (1, 2, 8)
+RATE = "decode tokens/s"
 
 
 class Streams:
@@ -103,31 +101,6 @@ def decode_rate(engine: LlamaCppGenerator, streams: Streams, count: int) -> floa
     return count * TOKENS / (end - begin)
 
 
-def gaps_beside_a_prompt(engine: LlamaCppGenerator, streams: Streams) -> tuple[float, float]:
-    """The longest gap of a running stream, as multiples of its median gap: idle, and while a long
-    prompt arrives."""
-    engine.clear_prefix_cache()
-    sampling = SamplingParams(temperature=0, ignore_eos=True, max_tokens=1000)
-    engine.add("running", GenerationRequest(TextPrompt(PROMPT), sampling))
-    time.sleep(1.0)
-    arrival = time.perf_counter()
-    engine.add("arriving", GenerationRequest(TextPrompt(LONG_PROMPT), SamplingParams(max_tokens=1)))
-    streams.wait("arriving")
-    arrived = streams.take("arriving")[0]
-    engine.cancel("running")
-    time.sleep(0.2)
-    times = streams.take("running")
-    gaps = [(a, b - a) for a, b in itertools.pairwise(times)]
-    idle = [gap for at, gap in gaps if at < arrival]
-    busy = [gap for at, gap in gaps if arrival <= at <= arrived]
-    typical = statistics.median(idle)
-    return _p99(idle) / typical, _p99(busy) / typical
-
-
-def _p99(values: list[float]) -> float:
-    return sorted(values)[int(0.99 * (len(values) - 1))]
-
-
 def starter_model() -> Path:
     [spec] = [spec for spec in load_catalog() if spec.id == "smollm2-135m-instruct"]
     path = fetch(spec, cache=WeightsCache(default_weights_dir()))
@@ -136,33 +109,24 @@ def starter_model() -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("path", type=Path, nargs="?", help="default: the starter model")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("path", type=Path, nargs="?", help="default: the starter model")
+    arguments.add_argument("--threads", type=int, default=1)
+    options = arguments.parse_args()
+    found = report("Decode rate of the engine to a plain one-sequence loop")
     streams = Streams()
     listener: StepListener = streams.listen  # type: ignore[assignment]  # events come as lists
     path = options.path or starter_model()
     engine = LlamaCppGenerator(path, listener, n_threads=options.threads, n_ctx=4096)
-    rates: dict[str, list[float]] = {"plain": [], **{f"{n} streams": [] for n in STREAMS}}
-    idle, busy = [], []
     with plain_loop(path, options.threads) as plain:
-        for _ in range(options.rounds):
-            rates["plain"].append(plain())
-            for count in STREAMS:
-                rates[f"{count} streams"].append(decode_rate(engine, streams, count))
-    for _ in range(options.rounds):
-        gaps = gaps_beside_a_prompt(engine, streams)
-        idle.append(gaps[0])
-        busy.append(gaps[1])
+        for count in STREAMS:
+            sides: dict[str, Measure] = {
+                "engine": lambda count=count: {RATE: decode_rate(engine, streams, count)},
+                "plain loop": lambda: {RATE: plain()},
+            }
+            found.compare(f"{count} streams", in_turns(sides, options.rounds), "engine")
     engine.close()
-    base = statistics.median(rates.pop("plain"))
-    print(f"plain loop: {base:.0f} tokens/s, {options.threads} thread(s), {options.rounds} rounds")
-    for name, values in rates.items():
-        print(f"decode rate, {name}: {statistics.median(values) / base:.2f} x the plain loop")
-    print(f"p99 gap of a stream, in median gaps: {statistics.median(idle):.2f}")
-    print(f"the same while a prompt of 1,500 tokens arrives: {statistics.median(busy):.2f}")
+    found.write()
 
 
 if __name__ == "__main__":

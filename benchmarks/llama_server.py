@@ -1,6 +1,6 @@
 """Generation beside llama-server: the engine alone, then the whole server over HTTP.
 
-    python benchmarks/llama_server.py [MODEL.gguf] [--quick]
+    python benchmarks/llama_server.py [MODEL.gguf] [--rounds 5]
 
 The peer is the real llama-server out of the prebuilt `xllamacpp` wheel, which is installed into an
 environment of its own below build/ and measured through its HTTP interface on loopback. Everybody
@@ -11,23 +11,22 @@ engine with one request after the other. Rounds are interleaved; ratios are of m
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import statistics
 import subprocess
-import sys
 import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import aiohttp
 from generation_engine import Streams, starter_model
-from harness import ROOT, Server, serving
+from harness import ROOT, Goal, Report, Server, in_turns, parser, quick, report, serving
 
 from models.base import StepListener
 from models.llama_cpp.engine import LlamaCppGenerator
@@ -42,15 +41,12 @@ STORY = "The keeper of this lighthouse wrote down every ship that passed, its fl
 _numbers = count(int(time.time()) % 100_000 * 100)
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """What some requests at once achieved. Tokens per second; seconds; CPU microseconds."""
-
-    decode: float
-    whole: float
-    first_token: float
-    cpu_per_token: float = 0.0
-
+DECODE, WHOLE, FIRST, CPU = (
+    "decode tokens/s",
+    "tokens/s of whole requests",
+    "first token ms",
+    "CPU us/token",
+)
 
 Times = Sequence[Sequence[float]]
 Run = Callable[[list[str]], tuple[float, Times]]
@@ -62,7 +58,7 @@ def prompts(amount: int, sentences: int) -> list[str]:
     return [f"{next(_numbers)}"[::-1] + f". {STORY * sentences}" for _ in range(amount)]
 
 
-def measure(run: Run, amount: int, cpu_seconds: Callable[[], float]) -> Burst:
+def measure(run: Run, amount: int, cpu_seconds: Callable[[], float]) -> dict[str, float]:
     """Decoding is measured on short prompts, while all streams decode; the rest on longer ones."""
     _, times = run(prompts(amount, 0))
     decode = decode_rate(times)
@@ -72,7 +68,7 @@ def measure(run: Run, amount: int, cpu_seconds: Callable[[], float]) -> Burst:
     tokens = sum(map(len, times))
     whole = tokens / (max(t[-1] for t in times) - begin)
     first = statistics.mean(t[0] - begin for t in times)
-    return Burst(decode, whole, first, 1e6 * cpu / tokens)
+    return {DECODE: decode, WHOLE: whole, FIRST: 1e3 * first, CPU: 1e6 * cpu / tokens}
 
 
 def decode_rate(times: Times) -> float:
@@ -128,8 +124,15 @@ def serial(generator: LlamaCppGenerator, streams: Streams) -> Run:
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
+@dataclass
+class Peer(Server):
+    """`build`: what its llama.cpp was compiled for."""
+
+    build: str = ""
+
+
 @contextmanager
-def llama_server(path: Path) -> Iterator[Server]:
+def llama_server(path: Path) -> Iterator[Peer]:
     """The peer, in its own environment and process."""
     folder = ROOT / "build" / "peer"
     python = folder / "bin" / "python"
@@ -143,8 +146,7 @@ def llama_server(path: Path) -> Iterator[Server]:
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().decode().strip()
-        print(f"llama-server: {process.stdout.readline().decode().strip()}")
-        yield Server(url, process, 0.0)
+        yield Peer(url, process, 0.0, process.stdout.readline().decode().strip())
         process.terminate()
 
 
@@ -180,72 +182,51 @@ async def arrivals(
 
 # --- the comparison -------------------------------------------------------------------------------
 
-
-Found = dict[str, dict[int, list[Burst]]]
-
-
-def rounds(
-    runs: dict[str, tuple[Run, Callable[[], float]]], streams: Sequence[int], amount: int
-) -> Found:
-    """Bursts by name and number of streams, all names in turn in every round."""
-    found: Found = {name: {n: [] for n in streams} for name in runs}
-    for run, _ in runs.values():
-        run(prompts(2, 1))  # warm
-    for turn in range(amount):
-        for n in streams:
-            for name, (run, cpu) in runs.items():
-                found[name][n].append(measure(run, n, cpu))
-        print(f"round {turn + 1} of {amount}", file=sys.stderr, flush=True)
-    return found
+ENGINE, SERVER, SERIAL, PEER_NAME = "engine", "server", "serial executor", "llama-server"
+Sides = dict[str, tuple[Run, Callable[[], float]]]
 
 
-def median(bursts: Sequence[Burst], field: str) -> float:
-    return statistics.median(getattr(burst, field) for burst in bursts)
+def goals(streams: int) -> dict[tuple[str, str], Goal]:
+    """Never slower than llama-server; twice the serial executor's rate at 8 streams."""
+    found = {
+        (PEER_NAME, DECODE): Goal(1.0),
+        (PEER_NAME, WHOLE): Goal(1.0),
+        (PEER_NAME, FIRST): Goal(1.0, at_most=True),
+    }
+    return found | ({(SERIAL, DECODE): Goal(2.0)} if streams == 8 else {})
 
 
-def report(found: Found, ours: str) -> None:
-    for name, by_streams in found.items():
-        for n, bursts in by_streams.items():
-            decode, whole = median(bursts, "decode"), median(bursts, "whole")
-            first, cpu = 1e3 * median(bursts, "first_token"), median(bursts, "cpu_per_token")
-            print(
-                f"{name:14} {n:2} streams: decode {decode:5.0f} whole {whole:5.0f} tokens/s, "
-                f"first token {first:5.0f} ms, {cpu:6.0f} us CPU per token"
-            )
-    for name in [name for name in found if name != ours]:
-        for field in ("decode", "whole", "first_token", "cpu_per_token"):
-            ratios = [
-                f"{median(found[ours][n], field) / median(bursts, field):.2f}"
-                for n, bursts in found[name].items()
-            ]
-            print(f"{ours} to {name}, {field} at {list(found[name])}: {', '.join(ratios)}")
+def compare(found: Report, case: str, sides: Sides, streams: Sequence[int], rounds: int) -> None:
+    ours = next(iter(sides))
+    for n in streams:
+        turns = {name: partial(measure, run, n, cpu) for name, (run, cpu) in sides.items()}
+        found.compare(f"{case}, {n} streams", in_turns(turns, rounds), ours, goals(n))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("path", type=Path, nargs="?", help="default: the starter model")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two rounds, without our HTTP")
-    options = parser.parse_args()
-    amount = 2 if options.quick else options.rounds
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("path", type=Path, nargs="?", help="default: the starter model")
+    options = arguments.parse_args()
+    found = report("Generation beside llama-server")
     path = options.path or starter_model()
     with llama_server(path) as peer:
+        found.note("llama-server", peer.build)
         with engine(path) as (generator, streams):
             own = time.process_time
-            runs = {
-                "engine": (batched(generator, streams), own),
-                "serial": (serial(generator, streams), own),
-                "llama-server": (over_http(peer), peer.cpu_seconds),
+            sides: Sides = {
+                ENGINE: (batched(generator, streams), own),
+                SERIAL: (serial(generator, streams), own),
+                PEER_NAME: (over_http(peer), peer.cpu_seconds),
             }
-            report(rounds(runs, STREAMS, amount), "engine")
-        if options.quick or options.path:
-            return
-        with serving() as server:
-            both = {
-                "server": (over_http(server), server.cpu_seconds),
-                "llama-server": (over_http(peer), peer.cpu_seconds),
-            }
-            report(rounds(both, HTTP_STREAMS, amount), "server")
+            compare(found, "engine", sides, (1, 8) if quick() else STREAMS, options.rounds)
+        if not options.path:
+            with serving() as server:
+                sides = {
+                    SERVER: (over_http(server), server.cpu_seconds),
+                    PEER_NAME: (over_http(peer), peer.cpu_seconds),
+                }
+                compare(found, "HTTP", sides, (8,) if quick() else HTTP_STREAMS, options.rounds)
+    found.write()
 
 
 if __name__ == "__main__":

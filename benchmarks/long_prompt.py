@@ -1,6 +1,6 @@
 """What a long prompt costs the streams that run, and what a known beginning saves.
 
-    python benchmarks/long_prompt.py [MODEL.gguf] [--quick]
+    python benchmarks/long_prompt.py [MODEL.gguf] [--rounds 5]
 
 One or four streams decode; a prompt of 1,472 tokens arrives. Reported are the gaps between the
 tokens of the running streams while it is evaluated, as multiples of the same figure before, and the
@@ -11,20 +11,19 @@ runs in this process, llama-server (see llama_server.py) behind its HTTP interfa
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 from generation_engine import Streams, starter_model
-from harness import Server
+from harness import Goal, Rounds, Server, parser, report
 from llama_server import MODEL, engine, llama_server
 
 from models.llama_cpp.engine import LlamaCppGenerator
@@ -149,53 +148,63 @@ def p99(values: Sequence[float]) -> float:
     return sorted(values)[int(0.99 * (len(values) - 1))]
 
 
-def pauses(subject: Subject, running: int, rounds: int) -> dict[str, float]:
-    """Figures of all rounds together, so that the 99th of 100 means something."""
-    found = [subject.disturb(running) for _ in range(rounds)]
-    alone = statistics.median(subject.first_token(ids(LONG)) for _ in range(rounds))
-    idle = [gap for one in found for gap in one.idle]
-    busy = [gap for one in found for gap in one.busy]
-    measures: dict[str, Callable[[Sequence[float]], float]] = {
-        "p50": statistics.median, "p99": p99, "max": max,
-    }  # fmt: skip
-    ratios = {name: measure(busy) / measure(idle) for name, measure in measures.items()}
-    seconds = statistics.median(one.seconds for one in found)
-    return {**ratios, "seconds": seconds, "to alone": seconds / alone}
+BESIDE, BEFORE = "beside the prompt", "before it"
+GAP_P50, GAP_P99, FIRST = "median gap ms", "99th percentile gap ms", "first token s"
 
 
-def known_beginning(subject: Subject, rounds: int) -> float:
-    """Time to the first token with a known beginning, as a part of that without."""
-    cold, warm = [], []
+def pauses(subject: Subject, running: int, rounds: int) -> Rounds:
+    """Sides: beside the prompt, and before it (or, of its first token, with nobody beside)."""
+    found = Rounds()
+    subject.disturb(running)
+    for _ in range(rounds):
+        with found.turn():
+            one = subject.disturb(running)
+            alone = subject.first_token(ids(LONG))
+        for side, gaps, first in ((BESIDE, one.busy, one.seconds), (BEFORE, one.idle, alone)):
+            milliseconds = [1e3 * gap for gap in gaps]
+            found.add(
+                side,
+                {
+                    GAP_P50: statistics.median(milliseconds),
+                    GAP_P99: p99(milliseconds),
+                    FIRST: first,
+                },
+            )
+    return found
+
+
+def known_beginning(subject: Subject, rounds: int) -> Rounds:
+    """Sides: the first token of a prompt whose beginning is known, and of one that is new."""
+    found = Rounds()
     for _ in range(rounds):
         beginning = ids(KNOWN)
-        cold.append(subject.first_token(beginning + ids(NEW)))
-        warm.append(subject.first_token(beginning + ids(NEW)))
-    return statistics.median(warm) / statistics.median(cold)
+        with found.turn():
+            found.add("new", {FIRST: subject.first_token(beginning + ids(NEW))})
+            found.add("known", {FIRST: subject.first_token(beginning + ids(NEW))})
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("path", type=Path, nargs="?", help="default: the starter model")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two rounds")
-    options = parser.parse_args()
-    rounds = 2 if options.quick else options.rounds
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("path", type=Path, nargs="?", help="default: the starter model")
+    options = arguments.parse_args()
+    found = report("What a long prompt costs running streams; what a known beginning saves")
     path = options.path or starter_model()
     with llama_server(path) as peer, engine(path) as (generator, streams):
         subjects: dict[str, Subject] = {
             "engine": Engine(generator, streams), "llama-server": Peer(peer),
         }  # fmt: skip
         for running, (name, subject) in itertools.product(RUNNING, subjects.items()):
-            subject.disturb(running)
-            figures = pauses(subject, running, rounds)
-            print(
-                f"{name}, {running} running: gaps to idle p50 {figures['p50']:.1f}, "
-                f"p99 {figures['p99']:.1f}, max {figures['max']:.1f}; first token after "
-                f"{figures['seconds']:.1f} s, {figures['to alone']:.1f} x alone"
-            )
+            goals = {(BEFORE, GAP_P99): Goal(3, at_most=True)} if name == "engine" else {}
+            measured = pauses(subject, running, options.rounds)
+            found.compare(f"{name}, {running} running", measured, BESIDE, goals)
         for name, subject in subjects.items():
-            part = known_beginning(subject, rounds)
-            print(f"{name}: first token with a known beginning, to cold {part:.3f}")
+            goals = {("new", FIRST): Goal(0.1, at_most=True)} if name == "engine" else {}
+            measured = known_beginning(subject, options.rounds)
+            found.compare(
+                f"{name}, {KNOWN} of {KNOWN + NEW} tokens known", measured, "known", goals
+            )
+    found.write()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ one process.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import random
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rapidocr
-from harness import ROOT, ratio, spread
+from harness import ROOT, Goal, Measure, Report, in_turns, parser, report
 
 from models.base import TextRecognizer
 from models.ocr.lines import in_reading_order
@@ -43,6 +42,7 @@ winter station history company number member system between during several incre
 value table question answer water summer paper letter record
 """
 WORDS = _WORDS.split()
+RATE, OURS, PEER = "pages/s", "ours", "RapidOCR"
 
 
 def prose(seed: int, lines: int, words: int) -> list[str]:
@@ -125,36 +125,46 @@ def engine_of(name: str, threads: int) -> TextRecognizer:
     return RapidOcrRecognizer(n_threads=threads)
 
 
+def compare(
+    found: Report, kind: str, library: Any, engine: TextRecognizer, concurrency: int, rounds: int
+) -> None:
+    samples = [KINDS[kind](seed) for seed in range(concurrency)]
+    images = [encoded(sample.image) for sample in samples]
+    read: dict[str, list[Page]] = {}
+
+    def measure(name: str, run: Callable[[], tuple[float, list[Page]]]) -> Measure:
+        def once() -> dict[str, float]:
+            gc.collect()
+            seconds, read[name] = run()
+            return {RATE: len(images) / seconds, "CER": _error_rate(samples, read[name])}
+
+        return once
+
+    sides = {
+        OURS: measure(OURS, lambda: by_ours(engine, images)),
+        PEER: measure(PEER, lambda: by_library(library, images)),
+    }
+    measured = in_turns(sides, rounds)
+    errors = {name: measured.values[name].pop("CER")[0] for name in sides}
+    found.compare(kind, measured, OURS, {(PEER, RATE): Goal(1.5)})
+    rates = ", ".join(f"{name} {rate:.4f}" for name, rate in errors.items())
+    found.note(f"{kind}: character error rate", rates)
+    found.note(f"{kind}: lines of other text", _differences(read[OURS], read[PEER]))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--concurrency", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--engine", choices=("rapidocr", "tesseract"), default="rapidocr")
-    options = parser.parse_args()
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--concurrency", type=int, default=8)
+    arguments.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    arguments.add_argument("--engine", choices=("rapidocr", "tesseract"), default="rapidocr")
+    options = arguments.parse_args()
+    found = report(f"OCR, {options.concurrency} pages at once")
     library = rapidocr.RapidOCR(params={"Global.log_level": "critical"})
     engine = engine_of(options.engine, options.threads)
-    print("| pages | ours, pages/s | library | ratio | boxes of other text | CER ours | library |")
-    print("|---|---|---|---|---|---|---|")
-    for kind, make in KINDS.items():
-        samples = [make(seed) for seed in range(options.concurrency)]
-        images = [encoded(sample.image) for sample in samples]
-        by_library(library, images[:1])
-        by_ours(engine, images)
-        rates: tuple[list[float], list[float]] = ([], [])
-        for _ in range(options.rounds):
-            gc.collect()
-            seconds, ours = by_ours(engine, images)
-            rates[0].append(len(images) / seconds)
-            seconds, theirs = by_library(library, images)
-            rates[1].append(len(images) / seconds)
-        print(
-            f"| {kind} | {spread(rates[0])} | {spread(rates[1])} | {ratio(*rates):.2f} "
-            f"| {_differences(ours, theirs)} | {_error_rate(samples, ours):.4f} "
-            f"| {_error_rate(samples, theirs):.4f} |",
-            flush=True,
-        )
+    for kind in KINDS:
+        compare(found, kind, library, engine, options.concurrency, options.rounds)
     engine.close()
+    found.write()
 
 
 def _differences(ours: list[Page], theirs: list[Page]) -> str:

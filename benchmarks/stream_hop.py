@@ -4,14 +4,13 @@ A  one handle stream per request, one item per engine step
 B  one handle stream per ingress: each item holds one engine step's deltas of all its requests
 C, D  A and B coalesced: the first item at once, then at most one item per 20 ms
 
-    python benchmarks/stream_hop.py [--rounds 3] [--tokens 200] [--port 18100]
+    python benchmarks/stream_hop.py [--rounds 3] [--tokens 200]
 
 A toy engine emits one token per step for every running request, at 40 steps/s ("paced") or as soon
 as the event loop has taken the last step ("unpaced"). CPU is that of HAProxy and the two replicas,
-less their idle use and the engine's. Cells are medians of interleaved rounds: read the ratios to A.
+less their idle use and the engine's.
 """
 
-import argparse
 import asyncio
 import itertools
 import os
@@ -25,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+from harness import Measure, Report, free_port, in_turns, parser, report
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -32,6 +32,12 @@ from starlette.routing import Route
 
 PACES = {"paced": 40, "unpaced": 0}  # steps per second
 WINDOWS_S = {"A": 0.0, "B": 0.0, "C": 0.02, "D": 0.02}
+LAYOUTS = {
+    "A": "a stream per request",
+    "B": "a stream per ingress",
+    "C": "A in windows",
+    "D": "B in windows",
+}
 TOKEN, LAST = "~", "~."
 Deltas = dict[str, str]  # request id -> text
 Sink = asyncio.Queue[Deltas]
@@ -178,10 +184,10 @@ def served(port: int, folder: str) -> Iterator[None]:
     """The graph on Serve's fast path, on ports and files of its own."""
     switches = "ENABLE_HA_PROXY THROUGHPUT_OPTIMIZED USE_GRPC_BY_DEFAULT"
     files = "CONFIG_FILE_LOC SOCKET_PATH METRICS_SOCKET_PATH SERVER_STATE_BASE SERVER_STATE_FILE"
-    ports = "HAPROXY_METRICS HAPROXY_STATS FALLBACK_PROXY_HTTP FALLBACK_PROXY_GRPC"
+    names = "HAPROXY_METRICS HAPROXY_STATS FALLBACK_PROXY_HTTP FALLBACK_PROXY_GRPC"
     variables = dict.fromkeys(switches.split(), "1") | {"DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0"}
     variables |= {f"HAPROXY_{name}": f"{folder}/{name.lower()}" for name in files.split()}
-    variables |= {f"{name}_PORT": str(port + i) for i, name in enumerate(ports.split(), 1)}
+    variables |= {f"{name}_PORT": str(free_port()) for name in names.split()}
     os.environ.update({f"RAY_SERVE_{name}": value for name, value in variables.items()})
     import ray  # reads the environment
     from ray import serve
@@ -214,37 +220,44 @@ async def cpu_s(port: int) -> float:
     return float((await get(port, "/cpu"))[0].split()[-1]) + sum(t.user + t.system for t in haproxy)
 
 
-async def measure(port: int, tokens: int, streams: int, pace: int, layout: str) -> list[float]:
-    """CPU us per token, tokens per second, median ms to the first token."""
+async def measure(port: int, tokens: int, streams: int, pace: int, layout: str) -> dict[str, float]:
     before = await cpu_s(port)
     await asyncio.sleep(1)
     used, begin, firsts = await cpu_s(port), time.perf_counter(), list[float]()
     path, repeats = f"/{layout}/{tokens}/{pace}", 1 if pace else 5
     for _ in range(repeats):
         results = await asyncio.gather(*(get(port, path) for _ in range(streams)))
-        assert all(text.count(TOKEN) == tokens for text, _ in results)
+        if not all(text.count(TOKEN) == tokens for text, _ in results):
+            raise SystemExit(f"layout {layout} has lost tokens")
         firsts += [first_s for _, first_s in results]
     wall_s, total = time.perf_counter() - begin, tokens * streams * repeats
     spent_s = await cpu_s(port) - used - (used - before) * wall_s
-    return [1e6 * spent_s / total, total / wall_s, 1e3 * median(firsts)]
+    return {
+        "CPU us/token": 1e6 * spent_s / total,
+        "tokens/s": total / wall_s,
+        "first token ms": 1e3 * median(firsts),
+    }
 
 
-async def compare(port: int, rounds: int, tokens: int) -> None:
-    cells = {key: list[list[float]]() for key in itertools.product((1, 4, 16), PACES, WINDOWS_S)}
-    for key in [(4, "unpaced", layout) for layout in WINDOWS_S] + list(cells) * rounds:
-        cells[key].append(await measure(port, tokens, key[0], PACES[key[1]], key[2]))
-    print("| streams | pace | layout | CPU us/token (to A) | tokens/s (to A) | TTFT ms (to A) |")
-    print("|---" * 6 + "|")
-    medians = {key: list(map(median, zip(*runs, strict=True))) for key, runs in cells.items()}
-    for key, cell in medians.items():
-        ratios = zip(cell, medians[*key[:2], "A"], strict=True)
-        print("|", *(f"{x} |" for x in key), *(f"{x:.4g} ({x / a:.2f}) |" for x, a in ratios))
+def compare(found: Report, port: int, rounds: int, tokens: int) -> None:
+    def side(streams: int, pace: int, layout: str) -> Measure:
+        return lambda: asyncio.run(measure(port, tokens, streams, pace, layout))
+
+    for streams, (name, pace) in itertools.product((1, 4, 16), PACES.items()):
+        sides = {LAYOUTS[layout]: side(streams, pace, layout) for layout in ("B", "A", "C", "D")}
+        found.compare(f"{streams} streams, {name}", in_turns(sides, rounds), LAYOUTS["B"])
+
+
+def main() -> None:
+    arguments = parser(__doc__ or "", rounds=3)
+    arguments.add_argument("--tokens", type=int, default=200)
+    options = arguments.parse_args()
+    found = report("A streamed token between replica and client, by stream layout")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="hop") as folder, served(port, folder):
+        compare(found, port, options.rounds, options.tokens)
+    found.write()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name, default in (("rounds", 3), ("tokens", 200), ("port", 18100)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hop") as folder, served(args.port, folder):
-        asyncio.run(compare(args.port, args.rounds, args.tokens))
+    main()

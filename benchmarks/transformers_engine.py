@@ -11,7 +11,6 @@ file, by default the starter model, dequantised.
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 from generation_engine import starter_model
-from harness import ratio, spread
+from harness import Measure, Report, in_turns, parser, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.errors import ModelError
@@ -31,6 +30,7 @@ TEXT = "The history of the lighthouse begins with a keeper who"
 TOKENS = 64
 STREAMS = (1, 8)
 DTYPES = ("float32", "bfloat16")
+RATE = "tokens/CPU s"
 
 
 class Ours:
@@ -93,34 +93,30 @@ def source_of(path: Path) -> tuple[Path, dict[str, str]]:
     return (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
 
 
-def compare(path: Path, dtype: str, rounds: int, n_threads: int) -> None:
+def compare(found: Report, path: Path, dtype: str, rounds: int, n_threads: int) -> None:
     place, options = source_of(path)
     words = AutoTokenizer.from_pretrained(place, **options)(TEXT)["input_ids"]
     ours, theirs = Ours(path, dtype, n_threads), Theirs(path, dtype)
     for count in STREAMS:
         prompts = [[*words[i:], *words[:i]] for i in range(count)]
-        measured: tuple[list[float], list[float]] = ([], [])
-        for contender in (ours, theirs):
-            contender.rate(prompts)
-        for _ in range(rounds):
-            for rates, contender in zip(measured, (ours, theirs), strict=True):
-                rates.append(contender.rate(prompts))
-        print(
-            f"{dtype}, {count} streams: {spread(measured[0])} tokens per CPU second, generate() "
-            f"{spread(measured[1])}, ratio {ratio(*measured):.2f}"
-        )
+        sides: dict[str, Measure] = {
+            "engine": lambda prompts=prompts: {RATE: ours.rate(prompts)},
+            "generate()": lambda prompts=prompts: {RATE: theirs.rate(prompts)},
+        }
+        found.compare(f"{dtype}, {count} streams", in_turns(sides, rounds), "engine")
     ours.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("path", type=Path, nargs="?", help="default: the starter model")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("path", type=Path, nargs="?", help="default: the starter model")
+    arguments.add_argument("--threads", type=int, default=1)
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
+    found = report("The transformers engine to generate()")
     for dtype in DTYPES:
-        compare(options.path or starter_model(), dtype, options.rounds, options.threads)
+        compare(found, options.path or starter_model(), dtype, options.rounds, options.threads)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ interleaved rounds of one run, and reported as the ratio of medians.
 from harness.load import Load, load
 from harness.options import parser, report
 from harness.results import Goal, Report, quick, ratio, spread
-from harness.rounds import Rounds, bystanders, in_turns
+from harness.rounds import Measure, Rounds, bystanders, in_turns
 from harness.server import ROOT, Server, first_answer, free_port, serving
 
 __all__ = [
     "ROOT",
     "Goal",
     "Load",
+    "Measure",
     "Report",
     "Rounds",
     "Server",

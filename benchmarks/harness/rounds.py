@@ -29,6 +29,15 @@ class Rounds:
         for metric, value in metrics.items():
             self.values.setdefault(side, {}).setdefault(metric, []).append(value)
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One round; what is added in it was measured beside the same other load."""
+        with bystanders() as others:
+            yield
+        self.count += 1
+        self.disturbed += others[0] > DISTURBED
+        print(f"round {self.count}, others {others[0]:.2f} cores", file=sys.stderr, flush=True)
+
 
 def in_turns(sides: Mapping[str, Measure], rounds: int, *, warm: bool = True) -> Rounds:
     """All sides in every round, in this order; one round before the first does not count."""
@@ -36,13 +45,10 @@ def in_turns(sides: Mapping[str, Measure], rounds: int, *, warm: bool = True) ->
     if warm:
         for measure in sides.values():
             measure()
-    for turn in range(rounds):
-        with bystanders() as others:
+    for _ in range(rounds):
+        with found.turn():
             for side, measure in sides.items():
                 found.add(side, measure())
-        found.count += 1
-        found.disturbed += others[0] > DISTURBED
-        print(f"round {turn + 1} of {rounds}, others {others[0]:.2f} cores", file=sys.stderr)
     return found
 
 
