@@ -51,10 +51,15 @@ def _or_zero(measure: Callable[[], float]) -> float:
 
 
 @contextmanager
-def serving(args: dict[str, Any] | None = None) -> Iterator[Server]:
-    """The shipped configuration with some of the application's `args` replaced."""
+def serving(args: dict[str, Any] | None = None, *, stock: bool = False) -> Iterator[Server]:
+    """The shipped configuration with some of the application's `args` replaced.
+
+    `stock`: without the variables that make Serve fast, as it comes.
+    """
     document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     document["applications"][0]["args"] |= args or {}
+    if stock:
+        del document["controller_options"], document["applications"][0]["runtime_env"]
     with tempfile.TemporaryDirectory() as folder:
         document["applications"][0]["args"]["data_dir"] = f"{folder}/data"
         config = Path(folder) / "serve_config.yaml"
