@@ -109,6 +109,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "name": self.name,
+            "title": self.title,
             "command": self.command,
             "quick": quick(),
             "taken": time.strftime("%Y-%m-%d", time.gmtime()),
