@@ -17,6 +17,7 @@
     ├─ StorageError                an artefact could not be written or read
     ├─ EngineDeadError             the engine cannot go on; its replica must restart
     └─ ReplicaLostError            the process that served the request died
+       └─ ReplicaLostAgainError    and that of the second try too: the request may be at fault
 
 Exceptions know nothing of HTTP: `deployments/ingress/errors.py` holds the one table of statuses.
 They cross processes, so every subclass passes its constructor arguments to `super().__init__`
@@ -133,4 +134,8 @@ class EngineDeadError(ModelError):
 
 
 class ReplicaLostError(ModelError):
-    """The process that served the request died, again or where a retry is not safe."""
+    """The process that served the request died, where a retry is not safe."""
+
+
+class ReplicaLostAgainError(ReplicaLostError):
+    """The process died, and so did that of the second try. Trying again would end a third."""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from models import compute_thread
 from models.batching import BatchLimits, DynamicBatcher
 from models.compute_thread import ComputeThread, stuck_threads, tick
 from models.errors import ModelError, OutOfMemoryError
@@ -17,7 +16,7 @@ from models.errors import ModelError, OutOfMemoryError
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(compute_thread.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("models.compute_thread.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
+from models.base import StepListener
 from models.errors import EngineDeadError, ModelError, ModelLoadError, OutOfMemoryError
 from models.toy.encoder import ToyEncoder, ToyReranker
 from models.toy.generator import ToyGenerator
@@ -52,10 +54,18 @@ def test_a_thread_that_dies_takes_its_engine_along() -> None:
     assert not reranker.alive
 
 
+def listener(events: SimpleQueue[Any]) -> StepListener:
+    def listen(step: Sequence[Any]) -> None:
+        for event in step:
+            events.put(event)
+
+    return listen
+
+
 @pytest.mark.parametrize(("fault", "expected"), [("raise", ModelError), ("oom", OutOfMemoryError)])
 def test_one_generation_has_the_fault_that_it_names(fault: str, expected: type) -> None:
     events: SimpleQueue[Any] = SimpleQueue()
-    generator = ToyGenerator(lambda step: [events.put(event) for event in step], faults=INFER)
+    generator = ToyGenerator(listener(events), faults=INFER)
     generator.add("bad", GenerationRequest(TextPrompt(f"fault:{fault}")))
     name, error = events.get(timeout=10)
     assert (name, type(error)) == ("bad", expected)
@@ -65,7 +75,7 @@ def test_one_generation_has_the_fault_that_it_names(fault: str, expected: type) 
 
 def test_a_generation_can_end_its_engine() -> None:
     events: SimpleQueue[Any] = SimpleQueue()
-    generator = ToyGenerator(lambda step: [events.put(event) for event in step], faults=INFER)
+    generator = ToyGenerator(listener(events), faults=INFER)
     generator.add("bad", GenerationRequest(TextPrompt("fault:die")))
     name, error = events.get(timeout=10)
     assert (name, type(error)) == ("bad", EngineDeadError)
