@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from typing import Generic, TypeVar
 
 from models.compute_thread import ComputeThread
 from models.errors import EngineDeadError, ModelError, OutOfMemoryError, OverloadedError
+from models.padding import take_padding
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -30,11 +32,17 @@ SMALLEST_BUDGET = 1 / 16
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """One computed batch. `cost` is in the batcher's units (tokens, for text models)."""
+    """One computed batch. `cost` is in the batcher's units (tokens, for text models).
+
+    `waited_s` is the longest that one of its submissions has waited for its first item to be taken;
+    `padding` counts positions that were computed for nothing.
+    """
 
     items: int
     cost: int
     seconds: float
+    waited_s: float = 0.0
+    padding: int = 0
 
 
 BatchListener = Callable[[BatchStats], None]
@@ -76,6 +84,7 @@ class _Submission(Generic[ItemT, ResultT]):
         self.results: list[ResultT | ModelError | None] = [None] * len(items)
         self.missing = len(items)
         self.waiting_cost = sum(costs)
+        self.since = time.monotonic()
         self._next = 0
         self._open = threading.Lock()
 
@@ -124,6 +133,12 @@ class _Entry(Generic[ItemT, ResultT]):
     @property
     def cost(self) -> int:
         return self.submission.costs[self.index]
+
+
+def _longest_wait(batch: Sequence[_Entry[ItemT, ResultT]]) -> float:
+    """Seconds, of the submissions that begin with this batch."""
+    now = time.monotonic()
+    return max((now - e.submission.since for e in batch if e.index == 0), default=0.0)
 
 
 class DynamicBatcher(Generic[ItemT, ResultT]):
@@ -279,11 +294,13 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
 
     def _serve(self, batch: list[_Entry[ItemT, ResultT]]) -> None:
         cost = sum(entry.cost for entry in batch)
+        waited_s = _longest_wait(batch)
         self._thread.begin(cost)
         results = self._attempt(batch)
         if isinstance(results, ModelError):
             results = [results] if len(batch) == 1 else [self._alone(entry) for entry in batch]
-        self._note(BatchStats(len(batch), cost, self._thread.end()))
+        seconds = self._thread.end()
+        self._note(BatchStats(len(batch), cost, seconds, waited_s, take_padding()))
         self._running = []
         for entry, result in zip(batch, results, strict=True):
             entry.submission.settle(entry.index, result)

@@ -99,6 +99,11 @@ class ContinuousGenerator:
     def stats(self) -> EngineStats:
         return self._engine.loop.stats
 
+    def take_waits(self) -> list[float]:
+        """Seconds that requests have waited to be admitted, each told once. Thread-safe."""
+        waits = self._engine.loop.scheduler.waits
+        return [waits.popleft() for _ in range(len(waits))]
+
     def clear_prefix_cache(self) -> None:
         """Forget finished sequences, before the next step. Thread-safe."""
         self._engine.run(lambda loop: loop.cache.clear())

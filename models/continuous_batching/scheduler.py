@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from models.continuous_batching.sequence import NO_SLOT, Sequence
 
 HEADROOM = 32
 """Cells per sequence kept free at admission: a few dozen steps before anyone must be parked."""
+
+KEPT_WAITS = 1000
+"""Of the seconds that requests have waited: more than are admitted between two looks at them."""
 
 WORTH_WAITING = 32
 """Tokens that make it worth waiting for a running prefill instead of repeating it."""
@@ -66,6 +70,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._arrivals = 0
         self.preemptions = 0
+        self.waits: deque[float] = deque(maxlen=KEPT_WAITS)
         self._shortest_first = False
 
     @property
@@ -79,6 +84,7 @@ class Scheduler:
     def submit(self, sequence: Sequence) -> None:
         self._arrivals += 1
         sequence.order = self._arrivals
+        sequence.since = time.monotonic()
         self._waiting.append(sequence)
 
     def plan(self) -> Step:
@@ -185,6 +191,7 @@ class Scheduler:
             sequence.evaluated = match.length
         if sequence.cached_tokens is None:
             sequence.cached_tokens = match.length
+            self.waits.append(time.monotonic() - sequence.since)
         self._running.append(sequence)
 
     # --- composition of a step ----------------------------------------------------------------

@@ -35,6 +35,7 @@ class Sequence:
     evaluated: int = 0
     slot: int = NO_SLOT
     order: int = 0
+    since: float = 0.0
     cached_tokens: int | None = None
     sampler: Sampler | None = None
     constraint: TokenConstraint | None = None

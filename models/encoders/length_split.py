@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.padding import note_padding
+
 CALL_OVERHEAD_TOKENS = 48
 """What one more forward call costs, in padded tokens (small encoders on CPU)."""
 
@@ -14,7 +16,8 @@ def split_by_length(
     """The cheapest contiguous split of ascending `lengths`, as (start, end) pairs.
 
     A part costs `overhead` plus its size times its longest length: padding counts as work.
-    Cutting between equal lengths never pays, so only the ends of runs are candidates.
+    Cutting between equal lengths never pays, so only the ends of runs are candidates. What padding
+    is left counts as the running batch's.
     """
     ends = [i for i in range(1, len(lengths) + 1) if lengths[i - 1 : i] != lengths[i : i + 1]]
     best = {0: (0, 0)}
@@ -29,4 +32,6 @@ def split_by_length(
         start = best[end][1]
         parts.append((start, end))
         end = start
+    computed = sum((end - start) * lengths[end - 1] for start, end in parts)
+    note_padding(computed - sum(lengths))
     return parts[::-1]
