@@ -1,4 +1,4 @@
-"""Where files outside the source tree go by default. The only reader of the environment."""
+"""Where files outside the source tree go by default, as the environment says."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from config.catalog import SHIPPED_CATALOG, Catalog, ModelSpec, Task, load_catalog
+from config.access import AccessSettings
+from config.catalog import SHIPPED_CATALOG, Catalog, CatalogError, ModelSpec, Task, load_catalog
 from config.paths import default_data_dir, default_weights_dir
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -180,6 +181,8 @@ class DeadlineSettings(_Settings):
         if self.load_s >= min(self.batch_s, self.document_s, self.generation_s):
             raise ValueError("load_s must be shorter than batch_s, document_s and generation_s")
         return self
+    body_s: Seconds = 30
+    """For a body to arrive, and a second more for each 64 KiB of it: 408."""
 
 
 class CoalescingSettings(_Settings):
@@ -239,3 +242,6 @@ class AppConfig(_Settings):
     def load_catalog(self) -> Catalog:
         """The catalogue file with `models` added. Raises CatalogError."""
         return load_catalog(self.catalog).extended(self.models)
+    preload: tuple[str, ...] = ()
+    """Ids of models that are loaded at start and stay; each keeps a replica of its task."""
+    access: AccessSettings = AccessSettings()

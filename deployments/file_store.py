@@ -36,7 +36,10 @@ class NoSuchFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """`created_at` and `expires_at` in seconds since 1970; `page_count` None: no document."""
+    """`created_at` and `expires_at` in seconds since 1970; `page_count` None: no document.
+
+    `owner` is the name of the key that came with the file, None: there were no keys.
+    """
 
     id: str
     bytes: int
@@ -46,6 +49,7 @@ class FileInfo:
     purpose: str
     content_type: str
     page_count: int | None = None
+    owner: str | None = None
 
 
 def new_file_id() -> str:

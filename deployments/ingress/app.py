@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from deployments.ingress.bodies import read_json
+from deployments.ingress.access import Gate, check_allowed
+from deployments.ingress.bodies import BodyDeadline, read_json
 from deployments.ingress.errors import ErrorBoundary
 from deployments.ingress.routes import (
     anomaly,
@@ -77,7 +78,8 @@ def make_app(server: Server) -> ASGIApp:
     routes = [_route(server, path, endpoints) for path, endpoints in paths.items()]
     # A bare router: Starlette's own error middleware would answer before the boundary does, and
     # /v1/models/ must not answer with a redirect that loses the body of a POST.
-    return ErrorBoundary(Router(routes, redirect_slashes=False))
+    router = BodyDeadline(Router(routes, redirect_slashes=False), server.config.deadlines.body_s)
+    return ErrorBoundary(Gate(router, server.config.access))
 
 
 def _route(server: Server, path: str, endpoints: list[Endpoint]) -> Route:
@@ -97,6 +99,7 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
     max_bytes = limits.max_upload_bytes if endpoint.uploads else limits.max_body_bytes
 
     async def handle(request: Request) -> Response:
+        check_allowed(endpoint.path, endpoint.tag)
         body: Any = None
         if endpoint.reader is not None:
             body = await endpoint.reader(server, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -11,13 +11,14 @@ from pydantic import BaseModel
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.errors import RequestRefused
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 MAX_FIELDS = 64
 FORM = "multipart/form-data"
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+SLOWEST_BYTES_PER_S = 64 << 10
 
 
 def media_type(request: Request) -> str:
@@ -54,7 +55,7 @@ async def read_form(request: Request, max_bytes: int, max_files: int) -> AsyncIt
     try:
         yield await parser.parse()
     except MultiPartException as error:
-        raise RequestRefused(400, UNSAFE.sub("", error.message)[:200]) from None
+        raise RequestRefused(400, error.message[:200]) from None
     finally:
         for file in parser._files_to_close_on_error:  # also one that a cut form left out
             file.close()
@@ -74,3 +75,36 @@ async def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes,
         if count > max_bytes:
             raise refusal
         yield chunk
+
+
+class BodyDeadline:
+    """Ends requests whose body does not arrive: a second more is given for each 64 KiB that do."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        timed = _in_time(receive, self._seconds) if scope["type"] == "http" else receive
+        await self._app(scope, timed, send)
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """`receive`, which raises RequestRefused (408) until the body is complete."""
+    end = asyncio.get_running_loop().time() + seconds
+    complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal end, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(end):
+                message = await receive()
+        except TimeoutError:
+            raise RequestRefused(408, "The body did not arrive in time.") from None
+        end += len(message.get("body", b"")) / SLOWEST_BYTES_PER_S
+        complete = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    return receive_in_time

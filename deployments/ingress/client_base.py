@@ -9,10 +9,11 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
-from deployments.ingress.coalescer import Coalescer
+from deployments.ingress.access import spend
+from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
-from models.types import ReplicaStatus
+from models.types import ReplicaStatus, Usage
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
@@ -60,7 +61,11 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
         if coalescer is None:
             coalescer = self._coalescers[model_id] = self._coalescer(model_id)
         async with self._deadline():
-            return await coalescer.submit(request)
+            result = await coalescer.submit(request)
+        usage = getattr(result, "usage", None)  # what reads no texts has none
+        if isinstance(usage, Usage):
+            spend(usage.prompt_tokens)
+        return result
 
     def _deadline(self) -> AbstractAsyncContextManager[None]:
         return within(self._deadline_s)

@@ -13,6 +13,7 @@ from deployments.ingress.anomaly_client import AnomalyClient
 from deployments.ingress.client_base import BatchClient, TaskClient, deadline_exceeded, within
 from deployments.ingress.generation_session import GenerationSession
 from deployments.ingress.replicas import Replicas
+from deployments.ingress.token_meter import TokenMeter
 from models.types import (
     ChatPrompt,
     ChoiceDelta,
@@ -57,12 +58,15 @@ class GenerationClient(TaskClient):
         Closing the generator frees the sequences.
         """
         late = deadline_exceeded(self._deadline_s)
+        meter = TokenMeter(requests)
         with self._session.call(model_id, requests) as call:
             # One timer for the call: one for every step would cost a third of the step.
             deadline = asyncio.get_running_loop().call_later(self._deadline_s, call.fail, late)
             try:
                 while not call.finished:
-                    yield await call.take()
+                    deltas = await call.take()
+                    meter.add(deltas)
+                    yield deltas
             finally:
                 deadline.cancel()
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from deployments.file_store import FileInfo, NoSuchFileError
+from deployments.ingress.access import caller_name
 from deployments.ingress.errors import RequestRefused
 from deployments.ingress.remote_files import RemoteFiles
 from deployments.ingress.server import Server
@@ -57,11 +58,15 @@ async def find_input(server: Server, request: Request, reference: Reference) -> 
 
 
 async def find_file(server: Server, file_id: str, param: str | None = None) -> FileInfo:
-    """Raises RequestRefused (404)."""
+    """Raises RequestRefused (404), also for a file of another key."""
+    info: FileInfo | None
     try:
-        return await asyncio.to_thread(server.files.get, file_id)
+        info = await asyncio.to_thread(server.files.get, file_id)
     except NoSuchFileError:
-        raise RequestRefused(404, "There is no such file.", param) from None
+        info = None
+    if info is None or info.owner != caller_name():
+        raise RequestRefused(404, "There is no such file.", param)
+    return info
 
 
 async def _content(server: Server, request: Request, reference: Reference) -> bytes | StoredFile:

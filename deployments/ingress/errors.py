@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.error_texts import presentable
 from models.errors import (
     DeadlineExceededError,
     EngineDeadError,
@@ -74,21 +76,36 @@ HTTP_CODES = {
     405: "method_not_allowed",
     413: "request_too_large",
     415: "unsupported_media_type",
+    401: "invalid_api_key",
+    403: "permission_denied",
 }
 UNION_MEMBERS = {"str", "int", "float", "bool"}
+    408: "request_timeout",
 RESTART_SECONDS = 1.0
 
+    421: "misdirected_request",
 
+BODY_LEFT_UNREAD = {408, 413}
+"""Answered before the body has been read: the connection ends, or the rest would follow."""
+REQUEST_ID = re.compile(rb"[\w\-.]{1,64}")
 class RequestRefused(HTTPException):
     """Refused before it reached a schema: too large, not JSON, no such path."""
 
-    def __init__(self, status: int, message: str, param: str | None = None) -> None:
-        super().__init__(status, message)
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
         self.param = param
 
 
 def error_body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, object]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    """The wire format of every failure; whatever the message was made of, it tells no secrets."""
+    shown = presentable(message)
+    return {"error": {"message": shown, "type": kind, "param": param, "code": code}}
 
 
 def describe(error: Exception) -> tuple[Answer, dict[str, object]]:
@@ -144,6 +161,8 @@ def error_response(error: Exception) -> Response:
         headers["x-should-retry"] = "true" if answer.retry else "false"
     return JSONResponse(body, answer.status, headers)
 
+    if answer.status in BODY_LEFT_UNREAD:
+        headers["connection"] = "close"
 
 class ErrorBoundary:
     """The outermost ASGI application: every failure as our JSON, every answer with a request id.
@@ -156,12 +175,13 @@ class ErrorBoundary:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        # Serve answers with the id that it finds or puts into the request; others do not.
-        has_id = any(name == b"x-request-id" for name, _ in scope["headers"])
-        added = [] if has_id else [(b"x-request-id", uuid.uuid4().hex.encode())]
+        if scope["type"] == "websocket":
+            await _refuse_websocket(scope, receive, send)
+            return
+        added = _request_id(scope)
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -187,6 +207,28 @@ def _named(error: Exception, scope: Scope) -> Exception:
     """The router's refusals say which path and method they refuse."""
     if not isinstance(error, HTTPException) or isinstance(error, RequestRefused):
         return error
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """No route is one: 404, or 403 by servers that know no other way."""
+    if "websocket.http.response" in scope.get("extensions", {}):
+        refusal = error_response(RequestRefused(404, "This server has no WebSockets."))
+        await refusal(scope, receive, send)
+    else:
+        await send({"type": "websocket.close"})
+
+
+def _request_id(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The header to answer with, where the client has sent no id that may be repeated.
+
+    Serve answers with the id that it finds or puts into the request; others do not.
+    """
+    ids = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    if len(ids) == 1 and REQUEST_ID.fullmatch(ids[0]):
+        return []
+    added = (b"x-request-id", uuid.uuid4().hex.encode())
+    scope["headers"] = [h for h in scope["headers"] if h[0] != b"x-request-id"] + [added]
+    return [added]
+
+
     method, path = scope["method"], scope["path"][:200]
     messages = {404: f"No route {path}.", 405: f"{method} is not allowed on {path}."}
     refusal = RequestRefused(error.status_code, messages.get(error.status_code, error.detail))

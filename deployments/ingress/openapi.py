@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from deployments.ingress.errors import ANSWERS
+from deployments.ingress.errors import ANSWERS, HTTP_CODES
 from deployments.ingress.schemas import ErrorReply
 from deployments.ingress.server import Endpoint
 
@@ -32,7 +32,11 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str) -> dict[str, A
         "openapi": "3.1.0",
         "info": {"title": "Inference server", "version": version},
         "paths": paths,
-        "components": {"schemas": definitions.get("$defs", {})},
+        "components": {
+            "schemas": definitions.get("$defs", {}),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"key": []}, {}],
     }
 
 
@@ -85,6 +89,6 @@ def _responses(endpoint: Endpoint, references: Definitions) -> dict[str, Any]:
     if endpoint.streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     error = {"application/json": {"schema": references[ErrorReply, "serialization"]}}
-    statuses = sorted({answer.status for answer in ANSWERS.values()} | {413, 415})
+    statuses = sorted({answer.status for answer in ANSWERS.values()} | HTTP_CODES.keys())
     failures = {str(status): {"description": "Error", "content": error} for status in statuses}
     return {"200": {"description": "OK", "content": content}, **failures}

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from deployments.file_store import FileInfo, new_file_id
+from deployments.ingress.access import caller_name
 from deployments.ingress.bodies import FORM, read_form
 from deployments.ingress.document_inputs import find_file
 from deployments.ingress.document_reading import ReadOptions, document_request
@@ -142,6 +143,7 @@ async def upload(server: Server, request: Request, form: Any) -> FileReply:
             filename=_display_name(file.filename),
             purpose=fields.purpose,
             content_type="",
+            owner=caller_name(),
         )
         loop = asyncio.get_running_loop()
         return _reply(await loop.run_in_executor(KEEPERS, _keep, server, info, file.file))
@@ -180,7 +182,11 @@ async def list_files(server: Server, request: Request, body: None) -> FileListRe
     files = await asyncio.to_thread(server.files.list)
     if query.order == "desc":
         files.reverse()
-    files = [info for info in files if query.purpose in (None, info.purpose)]
+    files = [
+        info
+        for info in files
+        if info.owner == caller_name() and query.purpose in (None, info.purpose)
+    ]
     if query.after is not None:
         ids = [info.id for info in files]
         if query.after not in ids:
@@ -255,7 +261,9 @@ async def file_images(server: Server, request: Request, body: None) -> FileImage
 
 
 def _reply(info: FileInfo) -> FileReply:
-    return FileReply(**asdict(info))
+    shown = asdict(info)
+    del shown["owner"]
+    return FileReply(**shown)
 
 
 async def _unread(server: Server, request: Request) -> None:
