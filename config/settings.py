@@ -164,6 +164,8 @@ class FileSettings(_Settings):
 class DeadlineSettings(_Settings):
     """Seconds after which the server itself gives up; no client header extends them."""
 
+    body_s: Seconds = 30
+    """For a body to arrive, and a second more for each 64 KiB of it: 408."""
     load_s: Seconds = 120
     """Waiting for a model to load: 503 with Retry-After; the load goes on."""
     batch_s: Seconds = 240
@@ -181,8 +183,6 @@ class DeadlineSettings(_Settings):
         if self.load_s >= min(self.batch_s, self.document_s, self.generation_s):
             raise ValueError("load_s must be shorter than batch_s, document_s and generation_s")
         return self
-    body_s: Seconds = 30
-    """For a body to arrive, and a second more for each 64 KiB of it: 408."""
 
 
 class CoalescingSettings(_Settings):
@@ -213,6 +213,9 @@ class AppConfig(_Settings):
     object store that fsspec knows."""
     offline: bool = False
     """Never contact an index or a hub: what is not in the cache is a 503."""
+    preload: tuple[str, ...] = ()
+    """Ids of models that are loaded at start and stay; each keeps a replica of its task."""
+    access: AccessSettings = AccessSettings()
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
     documents: DocumentSettings = DocumentSettings()
@@ -242,6 +245,3 @@ class AppConfig(_Settings):
     def load_catalog(self) -> Catalog:
         """The catalogue file with `models` added. Raises CatalogError."""
         return load_catalog(self.catalog).extended(self.models)
-    preload: tuple[str, ...] = ()
-    """Ids of models that are loaded at start and stay; each keeps a replica of its task."""
-    access: AccessSettings = AccessSettings()

@@ -104,10 +104,10 @@ def make_server(
     It answers to any host name, unless the settings name some.
     """
     config = config or AppConfig()
-    replicas = replicas or {}
     if not config.access.allowed_hosts:
         access = config.access.model_copy(update={"allowed_hosts": ("*",)})
         config = config.model_copy(update={"access": access})
+    replicas = replicas or {}
     of = {task: replicas.get(task, FakeReplicas()) for task in Clients.__slots__}
     files = FileStore.of(config)
     return Server(config, CATALOG, make_clients(config, of), cluster or FakeCluster(), files)

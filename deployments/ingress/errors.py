@@ -72,22 +72,22 @@ ANSWERS: dict[type[Exception], Answer] = {
 
 HTTP_CODES = {
     400: "invalid_value",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "request_too_large",
-    415: "unsupported_media_type",
     401: "invalid_api_key",
     403: "permission_denied",
-}
-UNION_MEMBERS = {"str", "int", "float", "bool"}
+    404: "not_found",
+    405: "method_not_allowed",
     408: "request_timeout",
-RESTART_SECONDS = 1.0
-
+    413: "request_too_large",
+    415: "unsupported_media_type",
     421: "misdirected_request",
-
+}
 BODY_LEFT_UNREAD = {408, 413}
 """Answered before the body has been read: the connection ends, or the rest would follow."""
 REQUEST_ID = re.compile(rb"[\w\-.]{1,64}")
+UNION_MEMBERS = {"str", "int", "float", "bool"}
+RESTART_SECONDS = 1.0
+
+
 class RequestRefused(HTTPException):
     """Refused before it reached a schema: too large, not JSON, no such path."""
 
@@ -157,12 +157,12 @@ def error_response(error: Exception) -> Response:
     if answer.status in {429, 503}:
         wait = getattr(error, "retry_after", RESTART_SECONDS)
         headers["retry-after"] = str(max(1, math.ceil(wait)))
+    if answer.status in BODY_LEFT_UNREAD:
+        headers["connection"] = "close"
     if answer.retry is not None:
         headers["x-should-retry"] = "true" if answer.retry else "false"
     return JSONResponse(body, answer.status, headers)
 
-    if answer.status in BODY_LEFT_UNREAD:
-        headers["connection"] = "close"
 
 class ErrorBoundary:
     """The outermost ASGI application: every failure as our JSON, every answer with a request id.
@@ -203,10 +203,6 @@ class ErrorBoundary:
             await error_response(_named(error, scope))(scope, receive, send_with_id)
 
 
-def _named(error: Exception, scope: Scope) -> Exception:
-    """The router's refusals say which path and method they refuse."""
-    if not isinstance(error, HTTPException) or isinstance(error, RequestRefused):
-        return error
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """No route is one: 404, or 403 by servers that know no other way."""
     if "websocket.http.response" in scope.get("extensions", {}):
@@ -229,6 +225,10 @@ def _request_id(scope: Scope) -> list[tuple[bytes, bytes]]:
     return [added]
 
 
+def _named(error: Exception, scope: Scope) -> Exception:
+    """The router's refusals say which path and method they refuse."""
+    if not isinstance(error, HTTPException) or isinstance(error, RequestRefused):
+        return error
     method, path = scope["method"], scope["path"][:200]
     messages = {404: f"No route {path}.", 405: f"{method} is not allowed on {path}."}
     refusal = RequestRefused(error.status_code, messages.get(error.status_code, error.detail))
