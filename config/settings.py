@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.access import AccessSettings
-from config.catalog import SHIPPED_CATALOG, Catalog, CatalogError, ModelSpec, Task, load_catalog
+from config.catalog import SHIPPED_CATALOG, Catalog, ModelSpec, Task, load_catalog
 from config.paths import default_data_dir, default_weights_dir
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -213,8 +213,6 @@ class AppConfig(_Settings):
     object store that fsspec knows."""
     offline: bool = False
     """Never contact an index or a hub: what is not in the cache is a 503."""
-    preload: tuple[str, ...] = ()
-    """Ids of models that are loaded at start and stay; each keeps a replica of its task."""
     access: AccessSettings = AccessSettings()
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
 from deployments.ingress.access import spend
-from deployments.ingress.coalescer import Calls, Coalescer
+from deployments.ingress.coalescer import Coalescer
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
 from models.types import ReplicaStatus, Usage
