@@ -176,6 +176,10 @@ class DeadlineSettings(_Settings):
     """A whole chat or completion: 504, or an error event once the stream has begun."""
     fit_s: Seconds = 1800
     """Fitting a detector or a classifier."""
+    stuck_s: Annotated[float, Field(ge=1, le=3600)] = 15
+    """A batch or a step that lasts so much longer than can be expected hangs: its replica ends."""
+    unread_s: Seconds = 30
+    """A client that takes nothing of its answer for so long is cut off."""
 
     @model_validator(mode="after")
     def _loading_is_told_from_slowness(self) -> DeadlineSettings:
@@ -193,8 +197,18 @@ class CoalescingSettings(_Settings):
     """Shared calls under way per model; while that many are, further small requests gather."""
     max_requests: Count = 256
     """Requests in one shared call."""
+    max_call_chars: Count = 100_000
+    """Of all requests in one shared call; a single one may be larger."""
     max_request_chars: Count = 20_000
-    """A larger request leaves alone and at once."""
+    """A larger request is a call of its own."""
+    max_large_in_flight: Annotated[int, Field(ge=1, le=256)] = 32
+    """Calls of larger requests under way per model."""
+    max_waiting: Count = 1024
+    """Requests that wait for one model, small and larger ones apart; more are answered 429."""
+    max_waiting_chars: Annotated[int, Field(gt=0, le=8 << 30)] = 64_000_000
+    """Of what waits for one model; images count as bytes, tables as cells."""
+    max_wait_s: Seconds = 30
+    """A request that would wait longer is answered 429 at once."""
 
 
 class AppConfig(_Settings):

@@ -37,6 +37,7 @@ class FakeReplicas:
         return await self.methods[method](*args)
 
     call_once = call
+    call_again = call
 
     def stream(self, method: str, *args: Any, begun: Callable[[], bool]) -> AsyncGenerator[Any]:
         self.calls.append((method, args))

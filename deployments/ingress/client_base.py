@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
 from deployments.ingress.access import spend
-from deployments.ingress.coalescer import Coalescer
+from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
 from models.types import ReplicaStatus, Usage
@@ -71,15 +71,12 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
         return within(self._deadline_s)
 
     def _coalescer(self, model_id: str) -> Coalescer[RequestT, ResultT]:
-        settings = self._settings
-        return Coalescer(
-            partial(self._replicas.call, self._method, model_id),
-            shared_call=partial(self._replicas.call_once, self._method, model_id),
-            size=self._size,
-            max_size=settings.max_request_chars if settings.enabled else -1,
-            max_requests=settings.max_requests,
-            max_in_flight=settings.max_in_flight,
+        calls: Calls[RequestT, ResultT] = Calls(
+            alone=partial(self._replicas.call, self._method, model_id),
+            shared=partial(self._replicas.call_once, self._method, model_id),
+            again=partial(self._replicas.call_again, self._method, model_id),
         )
+        return Coalescer(calls, self._size, self._settings)
 
 
 @asynccontextmanager

@@ -1,17 +1,21 @@
 """Many small requests for one model, few calls to its replica.
 
-While as many shared calls as allowed are in flight, further requests gather; when one returns, all
+While as many shared calls as allowed are in flight, further requests gather; when one returns, those
 that have gathered leave together in the next. A lone request leaves at once: there is no timer.
-A request above the size limit leaves alone and at once, so that it never holds small ones up.
+Requests above the size limit have a lane of their own, in which each is a call, so that they never
+hold small ones up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from config.settings import CoalescingSettings
+from deployments.ingress.fair_queue import FairQueue, QueueBounds, Waiting
 from models.errors import ModelError, ReplicaLostError
 
 RequestT = TypeVar("RequestT")
@@ -20,92 +24,154 @@ ResultT = TypeVar("ResultT")
 Call = Callable[[list[RequestT]], Awaitable[list[ResultT | ModelError]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Calls(Generic[RequestT, ResultT]):
+    """The ways to send requests to a replica.
+
+    `alone` is for one request and may be repeated when the replica dies; `shared` is for several,
+    and is not: `again` is then called for each of them, and is not repeated.
+    """
+
+    alone: Call[RequestT, ResultT]
+    shared: Call[RequestT, ResultT]
+    again: Call[RequestT, ResultT]
+
+
 class Coalescer(Generic[RequestT, ResultT]):
     """The requests of one ingress replica for one model. Event loop only.
 
-    `call` is for one request and may be repeated when the replica dies; `shared_call` is for
-    several, and is not: each of them is called again by itself.
-    `size` measures a request in the unit of `max_size`.
+    `size` measures a request in the unit of the settings' characters.
     """
 
     def __init__(
         self,
-        call: Call[RequestT, ResultT],
-        *,
-        shared_call: Call[RequestT, ResultT],
+        calls: Calls[RequestT, ResultT],
         size: Callable[[RequestT], int],
-        max_size: int,
-        max_requests: int,
-        max_in_flight: int,
+        settings: CoalescingSettings,
     ) -> None:
-        self._call = call
-        self._shared_call = shared_call
+        bounds = QueueBounds(settings.max_waiting, settings.max_waiting_chars, settings.max_wait_s)
         self._size = size
-        self._max_size = max_size
-        self._max_requests = max_requests
-        self._max_in_flight = max_in_flight
-        self._waiting: list[tuple[RequestT, asyncio.Future[ResultT]]] = []
-        self._calls: set[asyncio.Task[None]] = set()
+        self._max_small = settings.max_request_chars if settings.enabled else -1
+        self._small = _Lane(
+            calls,
+            FairQueue(bounds),
+            max_in_flight=settings.max_in_flight,
+            max_requests=settings.max_requests,
+            max_size=settings.max_call_chars,
+        )
+        self._large = _Lane(
+            calls,
+            FairQueue(bounds),
+            max_in_flight=settings.max_large_in_flight,
+            max_requests=1,
+            max_size=0,
+        )
 
-    async def submit(self, request: RequestT) -> ResultT:
+    async def submit(self, request: RequestT, caller: str = "") -> ResultT:
         """The request's own result; raises its own error, or the one of the whole call.
 
-        A caller that goes away is dropped from the queue; a shared call whose callers have all
-        gone is cancelled.
+        OverloadedError when too much waits. A request whose caller goes away is dropped from the
+        queue; a call whose callers have all gone is cancelled.
         """
-        if self._size(request) > self._max_size:
-            return _unwrap((await self._call([request]))[0])
-        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, future))
-        self._depart()
-        return await future
+        size = self._size(request)
+        lane = self._small if size <= self._max_small else self._large
+        return await lane.submit(Waiting(request, caller, size))
 
     @property
     def idle(self) -> bool:
-        return not self._calls and not self._waiting
+        return self._small.idle and self._large.idle
+
+
+class _Lane(Generic[RequestT, ResultT]):
+    def __init__(
+        self,
+        calls: Calls[RequestT, ResultT],
+        queue: FairQueue[RequestT, ResultT],
+        *,
+        max_in_flight: int,
+        max_requests: int,
+        max_size: int,
+    ) -> None:
+        self._calls = calls
+        self._queue = queue
+        self._max_in_flight = max_in_flight
+        self._max_requests = max_requests
+        self._max_size = max_size
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._returned_at: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self._in_flight and not self._queue
+
+    async def submit(self, entry: Waiting[RequestT, ResultT]) -> ResultT:
+        self._queue.add(entry)
+        self._depart()
+        try:
+            return await entry.future
+        finally:
+            self._queue.discard(entry)
 
     def _depart(self) -> None:
-        while self._waiting and len(self._calls) < self._max_in_flight:
-            group = [entry for entry in self._waiting if not entry[1].done()]
-            leaving, self._waiting = group[: self._max_requests], group[self._max_requests :]
-            if leaving:
-                # In a context of its own: a shared call belongs to no request, and Serve cancels
-                # what was called in the context of a request whose client has gone.
-                task = asyncio.create_task(self._answer(leaving), context=Context())
-                self._calls.add(task)
-                task.add_done_callback(self._returned)
-                _cancel_when_abandoned(task, [future for _, future in leaving])
+        while self._queue and len(self._in_flight) < self._max_in_flight:
+            group = self._queue.take(self._max_requests, self._max_size)
+            # In a context of its own: a shared call belongs to no request, and Serve cancels
+            # what was called in the context of a request whose client has gone.
+            task = asyncio.create_task(self._answer(group), context=Context())
+            self._in_flight.add(task)
+            task.add_done_callback(self._returned)
+            _cancel_when_abandoned(task, [entry.future for entry in group])
 
     def _returned(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        self._in_flight.discard(task)
         self._depart()
 
-    async def _answer(self, group: list[tuple[RequestT, asyncio.Future[ResultT]]]) -> None:
-        futures = [future for _, future in group]
+    async def _answer(self, group: Sequence[Waiting[RequestT, ResultT]]) -> None:
+        futures = [entry.future for entry in group]
         try:
-            results = await self._results([request for request, _ in group])
+            results = await self._results(group)
         except ModelError as error:
             results = [error] * len(futures)
         except BaseException as error:
             _fail(futures, error)
             raise
+        else:
+            self._note(sum(entry.size for entry in group))
         for future, result in zip(futures, results, strict=True):
             _settle(future, result)
 
-    async def _results(self, requests: list[RequestT]) -> list[ResultT | ModelError]:
-        """One of the requests may have killed the replica: they then go on one by one."""
-        if len(requests) == 1:
-            return await self._call(requests)
-        try:
-            return await self._shared_call(requests)
-        except ReplicaLostError:
-            return list(await asyncio.gather(*map(self._alone, requests)))
+    def _note(self, size: int) -> None:
+        """Learn the drain rate from calls that have returned one after the other: the first one may
+        have waited for a model to load."""
+        now = asyncio.get_running_loop().time()
+        if self._returned_at is not None:
+            self._queue.rate.add(size, now - self._returned_at)
+        self._returned_at = now if self._queue else None
 
-    async def _alone(self, request: RequestT) -> ResultT | ModelError:
+    async def _results(
+        self, group: Sequence[Waiting[RequestT, ResultT]]
+    ) -> list[ResultT | ModelError]:
+        """One of the requests may have killed the replica: they then go on one by one."""
+        requests = [entry.request for entry in group]
+        if len(requests) == 1:
+            return await self._calls.alone(requests)
         try:
-            return (await self._call([request]))[0]
+            return await self._calls.shared(requests)
+        except ReplicaLostError:
+            again = [asyncio.ensure_future(self._again(entry)) for entry in group]
+            for entry, task in zip(group, again, strict=True):
+                _cancel_when_abandoned(task, [entry.future])
+            return list(await asyncio.gather(*again))
+
+    async def _again(self, entry: Waiting[RequestT, ResultT]) -> ResultT | ModelError:
+        try:
+            return (await self._calls.again([entry.request]))[0]
         except ModelError as error:
             return error
+        except asyncio.CancelledError:
+            if not entry.future.cancelled():  # it is the whole call that is cancelled
+                raise
+            return ModelError("cancelled")
 
 
 def _settle(future: asyncio.Future[ResultT], result: ResultT | ModelError) -> None:
@@ -127,15 +193,7 @@ def _fail(futures: list[asyncio.Future[ResultT]], error: BaseException) -> None:
             future.set_exception(error)
 
 
-def _unwrap(result: ResultT | ModelError) -> ResultT:
-    if isinstance(result, ModelError):
-        raise result
-    return result
-
-
-def _cancel_when_abandoned(
-    task: asyncio.Task[None], futures: list[asyncio.Future[ResultT]]
-) -> None:
+def _cancel_when_abandoned(task: asyncio.Task[Any], futures: list[asyncio.Future[ResultT]]) -> None:
     left = len(futures)
 
     def count(future: asyncio.Future[ResultT]) -> None:

@@ -7,7 +7,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from deployments.ingress.coalescer import Coalescer
+from config.settings import CoalescingSettings
+from deployments.ingress.coalescer import Call, Calls, Coalescer
 from models.errors import InvalidInputError, ModelError, OverloadedError, ReplicaLostError
 
 
@@ -39,9 +40,9 @@ def replica() -> Replica:
     return Replica()
 
 
-def coalescer(replica: Replica, **options: int) -> Coalescer[str, str]:
-    limits = {"max_size": 10, "max_requests": 100, "max_in_flight": 1} | options
-    return Coalescer(replica, shared_call=replica, size=len, **limits)
+def coalescer(call: Call[str, str], **options: float) -> Coalescer[str, str]:
+    settings = CoalescingSettings.model_validate({"max_request_chars": 10} | options)
+    return Coalescer(Calls(call, call, call), len, settings)
 
 
 async def settle() -> None:
@@ -172,9 +173,7 @@ async def test_a_shared_call_does_not_run_in_the_context_of_one_request(replica:
         seen.append(request.get())
         return await replica(requests)
 
-    shared: Coalescer[str, str] = Coalescer(
-        call, shared_call=call, size=len, max_size=10, max_requests=100, max_in_flight=1
-    )
+    shared = coalescer(call)
 
     async def client(text: str) -> str:
         request.set(text)
@@ -199,11 +198,97 @@ async def test_one_request_that_kills_replicas_fails_alone() -> None:
             raise ReplicaLostError("died")
         return [text.upper() for text in requests]
 
-    shared: Coalescer[str, str] = Coalescer(
-        call, shared_call=call, size=len, max_size=10, max_requests=100, max_in_flight=1
-    )
+    calls = Calls(alone=call, shared=call, again=call)
+    shared = Coalescer(calls, len, CoalescingSettings(max_request_chars=10))
     texts = ("first", "a", "killer", "b")
     answers = await asyncio.gather(*map(shared.submit, texts), return_exceptions=True)
     assert [answers[0], answers[1], answers[3]] == ["FIRST", "A", "B"]
     assert isinstance(answers[2], ReplicaLostError)
     assert lost == [["a", "killer", "b"], ["killer"]]
+
+
+async def test_the_size_of_a_shared_call_is_bounded(replica: Replica) -> None:
+    shared = coalescer(replica, max_call_chars=5)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in ("a", "bb", "ccc", "d", "e" * 9)]
+    await settle()
+    while not all(task.done() for task in tasks):
+        replica.gates[-1].set_result(None)
+        await settle()
+    assert replica.calls == [["a"], ["bb", "ccc"], ["d"], ["e" * 9]]
+
+
+async def test_large_requests_wait_while_as_many_as_allowed_are_in_flight(
+    replica: Replica,
+) -> None:
+    shared = coalescer(replica, max_large_in_flight=2)
+    tasks = [asyncio.create_task(shared.submit(letter * 11)) for letter in "abc"]
+    await settle()
+    assert [call[0][0] for call in replica.calls] == ["a", "b"]
+    replica.gates[1].set_result(None)
+    await settle()
+    assert [call[0][0] for call in replica.calls] == ["a", "b", "c"]
+    for gate in (replica.gates[0], replica.gates[2]):
+        gate.set_result(None)
+    await asyncio.gather(*tasks)
+
+
+async def test_callers_take_turns_in_shared_calls(replica: Replica) -> None:
+    shared = coalescer(replica, max_requests=2)
+    first = asyncio.create_task(shared.submit("first", "flood"))
+    await settle()
+    flood = [asyncio.create_task(shared.submit(f"f{i}", "flood")) for i in range(4)]
+    await settle()
+    single = asyncio.create_task(shared.submit("single", "other"))
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    assert replica.calls[1] == ["f0", "single"]
+    while not all(task.done() for task in flood):
+        replica.gates[-1].set_result(None)
+        await settle()
+    await asyncio.gather(first, single)
+
+
+async def test_a_full_queue_refuses_at_once(replica: Replica) -> None:
+    shared = coalescer(replica, max_waiting=1)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "ab"]
+    await settle()
+    with pytest.raises(OverloadedError):
+        await shared.submit("c")
+    tasks[1].cancel()  # which gives its place back
+    await settle()
+    last = asyncio.create_task(shared.submit("d"))
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    replica.gates[1].set_result(None)
+    assert await last == "D"
+    assert replica.calls == [["a"], ["d"]]
+
+
+async def test_what_a_client_has_left_is_not_tried_again() -> None:
+    again: list[list[str]] = []
+    dying = asyncio.Event()
+
+    async def shared_call(requests: list[str]) -> list[str | ModelError]:
+        if len(requests) > 1:
+            await dying.wait()
+            raise ReplicaLostError("died")
+        return [text.upper() for text in requests]
+
+    async def call_again(requests: list[str]) -> list[str | ModelError]:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        again.append(requests)
+        return [text.upper() for text in requests]
+
+    calls = Calls(alone=shared_call, shared=shared_call, again=call_again)
+    shared = Coalescer(calls, len, CoalescingSettings())
+    first, stays, leaves = (asyncio.create_task(shared.submit(t)) for t in ("a", "b", "c"))
+    await first
+    await settle()
+    dying.set()
+    await asyncio.sleep(0)
+    leaves.cancel()
+    assert await stays == "B"
+    assert again == [["b"]]

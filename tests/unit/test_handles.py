@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,30 +18,44 @@ from models.errors import (
     ModelError,
     ModelLoadError,
     OverloadedError,
+    ReplicaLostAgainError,
     ReplicaLostError,
 )
+
+
+class Gate:
+    """A value that must be waited for."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._opened = asyncio.Event()
+        self.open = self._opened.set
+        self.wait = self._opened.wait
 
 
 class Response:
     """One scripted answer: a value, or an exception, after some streamed items."""
 
     def __init__(self, outcome: Any, items: list[Any]) -> None:
-        self._outcome, self._items = outcome, items
+        self.outcome, self._items = outcome, items
         self.cancelled = False
 
     def __await__(self) -> Any:
         async def result() -> Any:
-            if isinstance(self._outcome, Exception):
-                raise self._outcome
-            return self._outcome
+            if isinstance(self.outcome, Gate):
+                await self.outcome.wait()
+                self.outcome = self.outcome.value
+            if isinstance(self.outcome, Exception):
+                raise self.outcome
+            return self.outcome
 
         return result().__await__()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for item in self._items:
             yield item
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -65,6 +80,11 @@ class Handle:
         items, outcome = entry if isinstance(entry, tuple) else ([], entry)
         self.responses.append(Response(outcome, items))
         return self.responses[-1]
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def died(replica: int = 1) -> Exception:
@@ -102,9 +122,56 @@ async def test_a_dead_replica_is_asked_again_until_serve_has_noticed(
 
 async def test_a_call_that_kills_two_replicas_fails() -> None:
     task, handle = task_handle(died(1), died(2), "never")
-    with pytest.raises(ReplicaLostError):
+    with pytest.raises(ReplicaLostAgainError):
         await task.call("embed")
     assert len(handle.responses) == 2
+
+
+async def test_what_was_lost_already_is_tried_a_last_time() -> None:
+    task, handle = task_handle(died(1), "never")
+    with pytest.raises(ReplicaLostAgainError):
+        await task.call_again("embed")
+    assert len(handle.responses) == 1
+
+
+async def test_what_was_lost_together_goes_on_one_by_one() -> None:
+    """So the one at fault meets its second replica alone."""
+    dying = [Gate(died(1)) for _ in range(3)]
+    task, handle = task_handle(*dying, Gate("a"), Gate("b"), Gate("c"))
+    calls = [asyncio.create_task(task.call("embed", "model", name)) for name in "abc"]
+    await settle()
+    for gate in dying:
+        gate.open()
+    for number in range(3):
+        await settle()
+        assert len(handle.responses) == 4 + number
+        handle.responses[-1].outcome.open()
+    assert await asyncio.gather(*calls) == ["a", "b", "c"]
+
+
+async def test_a_model_that_ends_replica_after_replica_is_left_alone() -> None:
+    task, handle = task_handle(*(died(number) for number in range(3)), "answer of another")
+    with pytest.raises(ReplicaLostAgainError):
+        await task.call("embed", "crashing")
+    with pytest.raises(ModelLoadError) as refused:  # the third loss: no second try
+        await task.call("embed", "crashing")
+    assert 0 < refused.value.retry_after <= 10
+    with pytest.raises(ModelLoadError):
+        await task.call("embed", "crashing")
+    assert len(handle.responses) == 3
+    assert await task.call("embed", "other") == "answer of another"
+
+
+async def test_refusals_and_errors_of_replicas_are_no_losses() -> None:
+    wrapped = RayTaskError("embed", "traceback", InvalidInputError("no")).as_instanceof_cause()
+    task, _ = task_handle(died(1), died(2), wrapped, died(3), died(4), "answer")
+    with pytest.raises(ReplicaLostAgainError):
+        await task.call("embed", "model")
+    with pytest.raises(InvalidInputError):
+        await task.call("embed", "model")
+    with pytest.raises(ReplicaLostAgainError):
+        await task.call("embed", "model")
+    assert await task.call("embed", "model") == "answer"
 
 
 async def test_what_must_not_run_twice_is_not_repeated() -> None:

@@ -1,0 +1,136 @@
+"""What waits for one model at one ingress: bounded, and fair between callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from models.errors import OverloadedError
+
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
+
+RETRY_AFTER_BOUNDS = (1.0, 60.0)
+HALF_LIFE_S = 10.0
+"""Of what is remembered of the drain rate."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting(Generic[RequestT, ResultT]):
+    """A request, whose it is, and where its answer goes. `size` is in the unit of the queue."""
+
+    request: RequestT
+    caller: str
+    size: int
+    future: asyncio.Future[ResultT] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    queued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounds:
+    """How many requests may wait, how large they may be together, and for how long."""
+
+    requests: int
+    size: int
+    seconds: float
+
+
+class DrainRate:
+    """Size per second that leaves while there is no lack of work, 0 until it is known."""
+
+    def __init__(self) -> None:
+        self._done = 0.0
+        self._seconds = 0.0
+
+    @property
+    def value(self) -> float:
+        return self._done / self._seconds if self._seconds else 0.0
+
+    def add(self, size: int, seconds: float) -> None:
+        kept = 0.5 ** (seconds / HALF_LIFE_S)
+        self._done = self._done * kept + size
+        self._seconds = self._seconds * kept + seconds
+
+
+class FairQueue(Generic[RequestT, ResultT]):
+    """Callers take turns, request by request. Event loop only.
+
+    When it is full, a caller with fewer requests than the one with the most takes the place of that
+    one's newest. A request above the bounds is taken while nothing else waits: otherwise it could
+    never be answered.
+    """
+
+    def __init__(self, bounds: QueueBounds) -> None:
+        self._bounds = bounds
+        self._callers: dict[str, deque[Waiting[RequestT, ResultT]]] = {}
+        self._count = 0
+        self._size = 0
+        self.rate = DrainRate()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def add(self, entry: Waiting[RequestT, ResultT]) -> None:
+        """Raises OverloadedError, or has another's request raise it."""
+        while self._count and self._is_full(entry.size):
+            greediest = max(self._callers.values(), key=len)
+            own = self._callers.get(entry.caller, ())
+            if len(greediest) <= len(own) + 1:
+                raise self._overloaded()
+            newest = greediest[-1]
+            self.discard(newest)
+            newest.future.set_exception(self._overloaded())
+        self._callers.setdefault(entry.caller, deque()).append(entry)
+        entry.queued = True
+        self._count += 1
+        self._size += entry.size
+
+    def take(self, max_requests: int, max_size: int) -> list[Waiting[RequestT, ResultT]]:
+        """Those whose turn it is; the first one also when it is larger than `max_size`."""
+        taken: list[Waiting[RequestT, ResultT]] = []
+        size = 0
+        while self._callers and len(taken) < max_requests:
+            caller, own = next(iter(self._callers.items()))
+            entry = own[0]
+            if taken and size + entry.size > max_size:
+                break
+            size += entry.size
+            taken.append(entry)
+            self.discard(entry)
+            if caller in self._callers:  # to the end of the line
+                self._callers[caller] = self._callers.pop(caller)
+        return taken
+
+    def discard(self, entry: Waiting[RequestT, ResultT]) -> None:
+        """Nothing happens when the entry has been taken."""
+        if not entry.queued:
+            return
+        own = self._callers[entry.caller]
+        own.remove(entry)
+        entry.queued = False
+        self._count -= 1
+        self._size -= entry.size
+        if not own:
+            del self._callers[entry.caller]
+
+    def _is_full(self, size: int) -> bool:
+        bounds = self._bounds
+        if self._count >= bounds.requests or self._size + size > bounds.size:
+            return True
+        return self._drain_seconds() > bounds.seconds
+
+    def _drain_seconds(self) -> float:
+        return self._size / self.rate.value if self.rate.value else 0.0
+
+    def _overloaded(self) -> OverloadedError:
+        low, high = RETRY_AFTER_BOUNDS
+        wait = min(high, max(low, self._drain_seconds()))
+        return OverloadedError("Too many requests are waiting for this model.", wait)

@@ -1,0 +1,102 @@
+"""Waiting requests: bounded in number, size and time, and fair between callers."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.ingress.fair_queue import DrainRate, FairQueue, QueueBounds, Waiting
+from models.errors import OverloadedError
+
+Queue = FairQueue[str, str]
+ROOMY = QueueBounds(requests=100, size=1000, seconds=1000.0)
+
+
+def entry(request: str, caller: str = "", size: int = 1) -> Waiting[str, str]:
+    return Waiting(request, caller, size)
+
+
+def filled(queue: Queue, *requests: str) -> list[Waiting[str, str]]:
+    """Requests as "caller:name"."""
+    entries = [entry(text, text.partition(":")[0]) for text in requests]
+    for one in entries:
+        queue.add(one)
+    return entries
+
+
+def names(entries: list[Waiting[str, str]]) -> list[str]:
+    return [one.request for one in entries]
+
+
+async def test_callers_take_turns_and_each_ones_requests_keep_their_order() -> None:
+    queue = Queue(ROOMY)
+    filled(queue, "a:1", "a:2", "a:3", "b:1", "c:1", "c:2")
+    assert names(queue.take(4, 1000)) == ["a:1", "b:1", "c:1", "a:2"]
+    assert names(queue.take(4, 1000)) == ["c:2", "a:3"]
+    assert (len(queue), queue.size) == (0, 0)
+
+
+async def test_what_is_taken_together_is_bounded_in_size() -> None:
+    queue = Queue(ROOMY)
+    for size in (9, 3, 2, 4):
+        queue.add(entry(str(size), size=size))
+    assert names(queue.take(10, 5)) == ["9"]
+    assert names(queue.take(10, 5)) == ["3", "2"]
+    assert names(queue.take(10, 5)) == ["4"]
+
+
+async def test_a_full_queue_refuses_the_caller_that_has_the_most() -> None:
+    queue = Queue(QueueBounds(requests=4, size=1000, seconds=1000.0))
+    filled(queue, "a:1", "a:2", "a:3", "b:1")
+    with pytest.raises(OverloadedError):
+        queue.add(entry("a:4", "a"))
+    assert len(queue) == 4
+
+
+async def test_another_caller_takes_the_newest_place_of_the_one_with_the_most() -> None:
+    queue = Queue(QueueBounds(requests=4, size=1000, seconds=1000.0))
+    first = filled(queue, "a:1", "a:2", "a:3", "b:1")
+    queue.add(entry("b:2", "b"))
+    assert isinstance(first[2].future.exception(), OverloadedError)
+    with pytest.raises(OverloadedError):  # both have two now
+        queue.add(entry("b:3", "b"))
+    assert names(queue.take(4, 1000)) == ["a:1", "b:1", "a:2", "b:2"]
+
+
+async def test_the_bound_on_size_lets_a_single_larger_request_in() -> None:
+    queue = Queue(QueueBounds(requests=4, size=10, seconds=1000.0))
+    queue.add(entry("large", size=99))
+    with pytest.raises(OverloadedError):
+        queue.add(entry("small"))
+    assert names(queue.take(1, 0)) == ["large"]
+    queue.add(entry("small"))
+
+
+async def test_who_would_wait_too_long_is_refused_with_the_time_to_come_again() -> None:
+    queue = Queue(QueueBounds(requests=100, size=1000, seconds=5.0))
+    queue.rate.add(10, 1.0)
+    filled(queue, *(f"a:{i}" for i in range(50)))
+    queue.add(entry("a:last", "a"))  # what waits takes 5 s
+    with pytest.raises(OverloadedError) as refused:
+        queue.add(entry("a:late", "a"))
+    assert refused.value.retry_after == pytest.approx(5.1)
+
+
+async def test_leaving_gives_the_place_back() -> None:
+    queue = Queue(QueueBounds(requests=2, size=1000, seconds=1000.0))
+    first, _ = filled(queue, "a:1", "a:2")
+    queue.discard(first)
+    queue.discard(first)
+    filled(queue, "a:3")
+    assert names(queue.take(9, 1000)) == ["a:2", "a:3"]
+    queue.discard(first)
+    assert (len(queue), queue.size) == (0, 0)
+
+
+def test_the_drain_rate_forgets() -> None:
+    rate = DrainRate()
+    assert rate.value == 0
+    rate.add(100, 1.0)
+    assert rate.value == pytest.approx(100)
+    for _ in range(100):
+        rate.add(10, 1.0)
+    assert rate.value == pytest.approx(10, rel=0.01)
