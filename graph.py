@@ -10,8 +10,9 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from config.catalog import Task
+from config.catalog import Catalog, Task
 from config.settings import AppConfig, TaskSettings
+from deployments import scaling
 from deployments.anomaly import Anomaly
 from deployments.classification import Classification
 from deployments.embedding import Embedding
@@ -38,8 +39,10 @@ HEALTH_CHECKS = {
 }
 LOOK_BACK_S = 10.0
 METRICS_INTERVAL_S = 2.0
-"""Deprecated in Serve 2.60, but nothing reads its replacement, and the default is too slow for
-the look-back period."""
+"""Of Serve's view of the load. The interval is deprecated in Serve 2.60, but nothing reads its
+replacement, and the default is too slow for the look-back period."""
+REPORTS = 5
+"""Of a replica within the look-back period, before it may be stopped."""
 
 
 # Serve reads the annotation of `config` at run time, so this file does not defer annotations.
@@ -48,7 +51,7 @@ def app(config: AppConfig) -> Application:
     catalog = config.load_catalog()
     gpus = ray.cluster_resources().get("GPU", 0) if ray.is_initialized() else 0
     tasks = {
-        task: serve.deployment(name=replica.__name__, **_options(config.task(task), gpus))(
+        task: serve.deployment(name=replica.__name__, **_options(config, catalog, task, gpus))(
             replica
         ).bind(catalog.of_task(task), config)
         for task, replica in TASKS.items()
@@ -65,7 +68,11 @@ def gpu_share(settings: TaskSettings, cluster_gpus: float) -> float:
     return settings.gpu_share if cluster_gpus else 0.0
 
 
-def _options(settings: TaskSettings, cluster_gpus: float) -> dict[str, Any]:
+def _options(
+    config: AppConfig, catalog: Catalog, task: Task, cluster_gpus: float
+) -> dict[str, Any]:
+    settings = config.task(task)
+    preloads = any(config.preloads(spec) for spec in catalog.of_task(task))
     return {
         **HEALTH_CHECKS,
         "max_ongoing_requests": settings.max_ongoing_requests,
@@ -74,17 +81,24 @@ def _options(settings: TaskSettings, cluster_gpus: float) -> dict[str, Any]:
             "num_cpus": settings.num_cpus,
             "num_gpus": gpu_share(settings, cluster_gpus),
         },
-        "autoscaling_config": {
-            "min_replicas": settings.min_replicas,
-            "initial_replicas": settings.min_replicas,
-            "max_replicas": settings.max_replicas,
-            "target_ongoing_requests": settings.target_ongoing_requests,
-            "upscale_delay_s": 2,
-            # A replica is idle for the look-back period before the delay begins to run.
-            "look_back_period_s": LOOK_BACK_S,
-            "metrics_interval_s": METRICS_INTERVAL_S,
-            "downscale_to_zero_delay_s": max(0.0, settings.idle_timeout_s - LOOK_BACK_S),
-        },
+        "autoscaling_config": _autoscaling(settings, preloads=preloads),
+    }
+
+
+def _autoscaling(settings: TaskSettings, *, preloads: bool) -> dict[str, Any]:
+    min_replicas = max(settings.min_replicas, int(preloads))
+    # A replica is idle for the look-back period before the delay begins to run.
+    look_back_s = min(LOOK_BACK_S, settings.idle_timeout_s)
+    return {
+        "min_replicas": min_replicas,
+        "initial_replicas": min_replicas,
+        "max_replicas": settings.max_replicas,
+        "target_ongoing_requests": settings.target_ongoing_requests,
+        "upscale_delay_s": 2,
+        "look_back_period_s": look_back_s,
+        "metrics_interval_s": min(METRICS_INTERVAL_S, look_back_s / REPORTS),
+        "downscale_to_zero_delay_s": settings.idle_timeout_s - look_back_s,
+        "policy": {"policy_function": f"{scaling.__name__}:by_requests_and_keep_alive"},
     }
 
 

@@ -11,13 +11,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.access import AccessSettings
-from config.catalog import SHIPPED_CATALOG, Catalog, ModelSpec, Task, load_catalog
+from config.catalog import SHIPPED_CATALOG, Catalog, CatalogError, ModelSpec, Task, load_catalog
 from config.paths import default_data_dir, default_weights_dir
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 DataDir = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.\-]*://")] | Path
 Bytes = Annotated[int, Field(gt=0, le=8 << 30)]
+VECTOR_BYTES = 4096
+"""Of a remembered vector with its key, for most models at most."""
 
 
 class _Settings(BaseModel):
@@ -45,6 +47,17 @@ class TaskSettings(_Settings):
     """Calls that may wait at one ingress replica; more are answered 429."""
     idle_timeout_s: Seconds = 300
     """A replica without requests for this long is stopped."""
+    model_ttl_s: Seconds = 300
+    """An idle model leaves the memory of its replica after so long, unless a client says else."""
+    model_budget_bytes: Annotated[int, Field(gt=0, le=1 << 50)] | None = None
+    """What the models of one replica may hold together; idle ones leave for others. None: all."""
+    memory_tolerance_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] = 1 << 30
+    """More than this beyond its start, without any model, and a replica is replaced."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What a replica may keep beside its models."""
+        return 0
 
 
 class EmbeddingSettings(TaskSettings):
@@ -52,6 +65,10 @@ class EmbeddingSettings(TaskSettings):
 
     cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Vectors that a replica keeps for texts that come again; 0: none."""
+
+    @property
+    def kept_bytes(self) -> int:
+        return self.cache_entries * VECTOR_BYTES
 
 
 class GenerationSettings(TaskSettings):
@@ -167,7 +184,9 @@ class DeadlineSettings(_Settings):
     body_s: Seconds = 30
     """For a body to arrive, and a second more for each 64 KiB of it: 408."""
     load_s: Seconds = 120
-    """Waiting for a model to load: 503 with Retry-After; the load goes on."""
+    """Waiting for a replica to start, or a model to load: 503 with Retry-After; both go on."""
+    stuck_load_s: Seconds = 1800
+    """A load without progress for so long is given up, and its replica replaced."""
     batch_s: Seconds = 240
     """Embedding, rerank, classification, OCR and scoring requests: 504."""
     document_s: Seconds = 600
@@ -227,6 +246,8 @@ class AppConfig(_Settings):
     object store that fsspec knows."""
     offline: bool = False
     """Never contact an index or a hub: what is not in the cache is a 503."""
+    preload: tuple[str, ...] = ()
+    """Ids of models that are loaded at start and stay; each keeps a replica of its task."""
     access: AccessSettings = AccessSettings()
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
@@ -249,6 +270,9 @@ class AppConfig(_Settings):
         """Where one library of artefacts is kept, below `data_dir`."""
         return f"{str(self.data_dir).rstrip('/')}/{library}"
 
+    def preloads(self, spec: ModelSpec) -> bool:
+        return any(name in self.preload for name in spec.names)
+
     @property
     def files_url(self) -> str:
         """Where uploaded files are kept."""
@@ -256,4 +280,8 @@ class AppConfig(_Settings):
 
     def load_catalog(self) -> Catalog:
         """The catalogue file with `models` added. Raises CatalogError."""
-        return load_catalog(self.catalog).extended(self.models)
+        catalog = load_catalog(self.catalog).extended(self.models)
+        for name in self.preload:
+            if catalog.find(name) is None:
+                raise CatalogError(f"'preload' names '{name}', which is no model of the catalogue")
+        return catalog

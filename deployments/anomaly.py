@@ -55,41 +55,41 @@ class Anomaly(ModelReplica["AnomalyService"]):
 
     async def fit(self, model_id: str, request: FitRequest) -> DetectorInfo:
         """Cancelling the call ends the fit."""
-        library = await self._models.get(model_id)
         cancelled = threading.Event()
-        try:
-            return await self._fitting(library.fit, request, cancelled)
-        finally:
-            cancelled.set()
+        async with self._models.use(model_id) as library:
+            try:
+                return await self._fitting(library.fit, request, cancelled)
+            finally:
+                cancelled.set()
 
     async def fit_progress(self, model_id: str, request: FitRequest) -> AsyncGenerator[FitProgress]:
         """What the fit is at, and at last the detector. Closing the generator ends the fit."""
-        library = await self._models.get(model_id)
         cancelled, clock = threading.Event(), asyncio.get_running_loop().time
         start = clock()
-        fit = self._fitting(library.fit, request, cancelled)
-        try:
-            yield FitProgress("started", 0.0)
-            while not fit.done():
-                await asyncio.wait([fit], timeout=PROGRESS_S)
-                if not fit.done():
-                    yield FitProgress("fitting", clock() - start)
-            yield FitProgress("stored", clock() - start, await fit)
-        finally:
-            cancelled.set()
+        async with self._models.use(model_id) as library:
+            fit = self._fitting(library.fit, request, cancelled)
+            try:
+                yield FitProgress("started", 0.0)
+                while not fit.done():
+                    await asyncio.wait([fit], timeout=PROGRESS_S)
+                    if not fit.done():
+                        yield FitProgress("fitting", clock() - start)
+                yield FitProgress("stored", clock() - start, await fit)
+            finally:
+                cancelled.set()
 
     async def run_fit_job(self, model_id: str, request: FitRequest) -> AsyncGenerator[FitJob]:
         """Start a fit in the background and say how it goes until it ends.
 
         Closing the generator does not end the fit; while it is open, the replica is not idle.
         """
-        library = await self._models.get(model_id)
-        job = await asyncio.to_thread(library.jobs.start, request)
-        yield job
-        while job.status not in ENDED:
-            await asyncio.sleep(PROGRESS_S)
-            job = await asyncio.to_thread(library.jobs.get, job.id)
+        async with self._models.use(model_id) as library:
+            job = await asyncio.to_thread(library.jobs.start, request)
             yield job
+            while job.status not in ENDED:
+                await asyncio.sleep(PROGRESS_S)
+                job = await asyncio.to_thread(library.jobs.get, job.id)
+                yield job
 
     def _fitting(self, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """In a thread that keeps none of the others waiting."""
@@ -97,90 +97,74 @@ class Anomaly(ModelReplica["AnomalyService"]):
 
     async def fit_job(self, model_id: str, job_id: str) -> FitJob:
         """Raises ModelNotFoundError."""
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.jobs.get, job_id)
+        return await self._models.run(model_id, lambda library: library.jobs.get(job_id))
 
     async def fit_jobs(self, model_id: str) -> list[FitJob]:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.jobs.list)
+        return await self._models.run(model_id, lambda library: library.jobs.list())
 
     async def cancel_fit(self, model_id: str, job_id: str) -> FitJob:
         """Raises ModelNotFoundError."""
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.jobs.cancel, job_id)
+        return await self._models.run(model_id, lambda library: library.jobs.cancel(job_id))
 
     async def score(
         self, model_id: str, requests: list[AnomalyScoreRequest]
     ) -> list[AnomalyScores | ModelError]:
         """One result or error per request; requests for one detector are one vectorised call."""
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.score, requests)
+        return await self._models.run(model_id, lambda library: library.score(requests))
 
     async def add_to_stream(self, model_id: str, request: StreamRequest) -> StreamResult:
         """The first fit of a detector is waited for; later ones run in the background."""
-        library = await self._models.get(model_id)
-        return await self._fitting(library.streams.add, request)
+        async with self._models.use(model_id) as library:
+            return await self._fitting(library.streams.add, request)
 
     async def list_streams(self, model_id: str) -> list[StreamInfo]:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.streams.list)
+        return await self._models.run(model_id, lambda library: library.streams.list())
 
     async def get_stream(self, model_id: str, name: str) -> StreamInfo:
         """Raises ModelNotFoundError, as do the next ones."""
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.streams.get, name)
+        return await self._models.run(model_id, lambda library: library.streams.get(name))
 
     async def reset_stream(self, model_id: str, name: str) -> StreamInfo:
-        library = await self._models.get(model_id)
-        return await self._fitting(library.streams.reset, name)
+        async with self._models.use(model_id) as library:
+            return await self._fitting(library.streams.reset, name)
 
     async def delete_stream(self, model_id: str, name: str) -> None:
-        library = await self._models.get(model_id)
-        await self._fitting(library.streams.delete, name)
+        async with self._models.use(model_id) as library:
+            await self._fitting(library.streams.delete, name)
 
     async def detect_series(
         self, model_id: str, request: SeriesRequest, last: bool
     ) -> SeriesResult:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.judge_series, request, last)
+        return await self._models.run(model_id, lambda library: library.judge_series(request, last))
 
     async def backends(self, model_id: str) -> list[BackendInfo]:
-        library = await self._models.get(model_id)
-        return library.backends()
+        async with self._models.use(model_id) as library:
+            return library.backends()
 
     async def list_detectors(self, model_id: str) -> list[DetectorInfo]:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.list)
+        return await self._models.run(model_id, lambda library: library.list())
 
     async def aliases(self, model_id: str) -> dict[str, str]:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.aliases)
+        return await self._models.run(model_id, lambda library: library.aliases())
 
     async def get_detector(self, model_id: str, name: str) -> DetectorInfo:
         """Raises ModelNotFoundError, as do the next ones."""
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.get, name)
+        return await self._models.run(model_id, lambda library: library.get(name))
 
     async def load_detector(self, model_id: str, name: str) -> DetectorInfo:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.load, name)
+        return await self._models.run(model_id, lambda library: library.load(name))
 
     async def detector_versions(self, model_id: str, name: str) -> list[DetectorInfo]:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.versions, name)
+        return await self._models.run(model_id, lambda library: library.versions(name))
 
     async def set_alias(self, model_id: str, alias: str, target: str) -> None:
-        library = await self._models.get(model_id)
-        await asyncio.to_thread(library.set_alias, alias, target)
+        await self._models.run(model_id, lambda library: library.set_alias(alias, target))
 
     async def rename_detector(self, model_id: str, old: str, new: str) -> DetectorInfo:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.rename, old, new)
+        return await self._models.run(model_id, lambda library: library.rename(old, new))
 
     async def set_threshold(self, model_id: str, request: ThresholdRequest) -> DetectorInfo:
-        library = await self._models.get(model_id)
-        return await asyncio.to_thread(library.set_threshold, request)
+        return await self._models.run(model_id, lambda library: library.set_threshold(request))
 
     async def delete_detector(self, model_id: str, name: str) -> None:
-        library = await self._models.get(model_id)
-        await asyncio.to_thread(library.delete, name)
+        await self._models.run(model_id, lambda library: library.delete(name))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from config.catalog import ModelSpec, Task
 from deployments.engines import ClassificationModel, classifier
@@ -21,6 +22,8 @@ from models.types import (
     LabelScores,
 )
 
+T = TypeVar("T")
+
 
 class Classification(ModelReplica[ClassificationModel]):
     """What a model can be asked depends on its kind, which its own configuration says."""
@@ -34,50 +37,49 @@ class Classification(ModelReplica[ClassificationModel]):
         self, model_id: str, requests: list[ClassificationRequest]
     ) -> list[ClassificationResult | ModelError]:
         """One result or error per request, in order."""
-        model = await self._models.get(model_id)
-        if not isinstance(model, Classifier):
-            raise _wrong(model_id, "classify texts")
-        return await asyncio.wrap_future(model.submit(requests))
+        async with self._models.use(model_id) as model:
+            if not isinstance(model, Classifier):
+                raise _wrong(model_id, "classify texts")
+            return await asyncio.wrap_future(model.submit(requests))
 
     async def find_entities(
         self, model_id: str, requests: list[EntityRequest]
     ) -> list[EntityResult | ModelError]:
         """One result or error per request, in order."""
-        model = await self._models.get(model_id)
-        if not isinstance(model, EntityRecognizer):
-            raise _wrong(model_id, "find entities")
-        return await asyncio.wrap_future(model.submit(requests))
+        async with self._models.use(model_id) as model:
+            if not isinstance(model, EntityRecognizer):
+                raise _wrong(model_id, "find entities")
+            return await asyncio.wrap_future(model.submit(requests))
 
     async def fit(self, model_id: str, request: ClassifierFitRequest) -> ClassifierInfo:
-        library = await self._library(model_id)
-        return await asyncio.to_thread(library.fit, request)
+        return await self._ask(model_id, lambda library: library.fit(request))
 
     async def predict(
         self, model_id: str, requests: list[ClassifierRequest]
     ) -> list[LabelScores | ModelError]:
         """One result or error per request, in order."""
-        library = await self._library(model_id)
-        return await asyncio.to_thread(library.predict, requests)
+        return await self._ask(model_id, lambda library: library.predict(requests))
 
     async def list_classifiers(self, model_id: str) -> list[ClassifierInfo]:
-        library = await self._library(model_id)
-        return await asyncio.to_thread(library.list)
+        return await self._ask(model_id, lambda library: library.list())
 
     async def get_classifier(self, model_id: str, name: str) -> ClassifierInfo:
         """Raises ModelNotFoundError."""
-        library = await self._library(model_id)
-        return await asyncio.to_thread(library.get, name)
+        return await self._ask(model_id, lambda library: library.get(name))
 
     async def delete_classifier(self, model_id: str, name: str) -> None:
         """Raises ModelNotFoundError."""
-        library = await self._library(model_id)
-        await asyncio.to_thread(library.delete, name)
+        await self._ask(model_id, lambda library: library.delete(name))
 
-    async def _library(self, model_id: str) -> ClassifierLibrary:
-        model = await self._models.get(model_id)
-        if not isinstance(model, ClassifierLibrary):
-            raise _wrong(model_id, "keep fitted classifiers")
-        return model
+    async def _ask(self, model_id: str, work: Callable[[ClassifierLibrary], T]) -> T:
+        """`work` in a thread."""
+
+        def ask(model: ClassificationModel) -> T:
+            if not isinstance(model, ClassifierLibrary):
+                raise _wrong(model_id, "keep fitted classifiers")
+            return work(model)
+
+        return await self._models.run(model_id, ask)
 
 
 def _wrong(model_id: str, purpose: str) -> UnsupportedTaskError:

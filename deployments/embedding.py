@@ -39,21 +39,23 @@ class Embedding(ModelReplica[Encoder]):
         return [entry if isinstance(entry, ModelError) else next(results) for entry in entries]
 
     async def describe(self, model_id: str) -> EncoderInfo:
-        return (await self._models.get(model_id)).info
+        async with self._models.use(model_id) as model:
+            return model.info
 
     async def tokenize(
         self, model_id: str, texts: Sequence[str], specials: bool, prompt_name: str | None
     ) -> list[list[TextToken]]:
-        model = await self._models.get(model_id)
-        return await asyncio.to_thread(
-            model.tokenize, texts, specials=specials, prompt_name=prompt_name
+        return await self._models.run(
+            model_id,
+            lambda model: model.tokenize(texts, specials=specials, prompt_name=prompt_name),
         )
 
     async def detokenize(
         self, model_id: str, sequences: Sequence[Sequence[int]], skip_specials: bool
     ) -> list[str]:
-        model = await self._models.get(model_id)
-        return await asyncio.to_thread(model.detokenize, sequences, skip_specials=skip_specials)
+        return await self._models.run(
+            model_id, lambda model: model.detokenize(sequences, skip_specials=skip_specials)
+        )
 
     async def _remembered(
         self, model_id: str, requests: list[EmbeddingRequest]
@@ -74,5 +76,5 @@ class Embedding(ModelReplica[Encoder]):
         self, model_id: str, requests: list[EmbeddingRequest]
     ) -> list[EmbeddingResult | ModelError]:
         """Cancelling the call drops what has not been computed yet."""
-        model = await self._models.get(model_id)
-        return await asyncio.wrap_future(model.submit(requests))
+        async with self._models.use(model_id) as model:
+            return await asyncio.wrap_future(model.submit(requests))

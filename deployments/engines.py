@@ -28,6 +28,7 @@ from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
+from weights.pip_download import Progress
 if TYPE_CHECKING:
     from models.anomaly.service import AnomalyService
 
@@ -62,8 +63,7 @@ def weights_of(spec: ModelSpec, config: AppConfig) -> Path:
 
     Raises ModelLoadError.
     """
-    cache = WeightsCache(config.weights_dir)
-    path = fetch(spec, cache=cache, roots=config.model_roots, offline=config.offline)
+    path = fetch_weights(spec, config)
     if path is None:
         raise ModelLoadError(f"The model '{spec.id}' has no weights to load.")
     return path
@@ -71,6 +71,19 @@ def weights_of(spec: ModelSpec, config: AppConfig) -> Path:
 
 def build(spec: ModelSpec, make: Callable[..., M], **options: Any) -> M:
     """Call an engine's constructor with the catalogue's `engine_options` on top.
+
+def fetch_weights(
+    spec: ModelSpec, config: AppConfig, progress: Progress | None = None
+) -> Path | None:
+    """As `weights_of`; None for a model that has none."""
+    return fetch(
+        spec,
+        cache=WeightsCache(config.weights_dir),
+        roots=config.model_roots,
+        offline=config.offline,
+        progress=progress,
+    )
+
 
     Raises ModelLoadError, also for options the engine does not know.
     """

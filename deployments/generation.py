@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -59,23 +59,40 @@ class Generation(ModelReplica[Generator]):
         ids = [f"{call_id}-{index}" for index in range(len(choices))]
         session = self._streams.open(session_id, call_id, ids)
         try:
-            engine = await self._models.get(model_id)
-            if call_id not in session:  # cancelled while the model was loading
-                return
-            # A thread cannot be interrupted: what it adds is cancelled once it has been added.
-            adding = asyncio.ensure_future(asyncio.to_thread(_add_choices, engine, ids, choices))
-            self._running[call_id] = _Running(engine, ids, adding)
+            async with self._models.use(model_id) as engine:
+                if call_id not in session:  # cancelled while the model was loading
+                    return
+                async with self._added(call_id, engine, ids, choices):
+                    yield []
+                    if session.carried or call_id not in session:
+                        await session.ended(call_id)
+                        return
+                    async with aclosing(session.carry()) as items:
+                        async for deliveries in items:
+                            yield deliveries
+        finally:
+            self._streams.close(session_id, call_id, ids)
+
+    @asynccontextmanager
+    async def _added(
+        self,
+        call_id: str,
+        engine: Generator,
+        ids: Sequence[str],
+        choices: Sequence[GenerationRequest],
+    ) -> AsyncGenerator[None]:
+        """The engine has the requests while the block runs.
+
+        A thread cannot be interrupted: what it adds is cancelled once it has been added.
+        """
+        adding = asyncio.ensure_future(asyncio.to_thread(_add_choices, engine, ids, choices))
+        self._running[call_id] = _Running(engine, ids, adding)
+        try:
             await asyncio.shield(adding)
-            yield []
-            if session.carried or call_id not in session:
-                await session.ended(call_id)
-                return
-            async with aclosing(session.carry()) as items:
-                async for deliveries in items:
-                    yield deliveries
+            yield
         finally:
             self._stop(call_id)
-            self._streams.close(session_id, call_id, ids)
+            await asyncio.wait([adding])
 
     async def cancel(self, call_id: str) -> None:
         """End a call and free its sequences within one step; unknown calls are ignored."""
@@ -83,17 +100,14 @@ class Generation(ModelReplica[Generator]):
         self._streams.cancel(call_id)
 
     async def tokenize(self, model_id: str, request: TokenizeRequest) -> Tokens:
-        engine = await self._models.get(model_id)
-        return await asyncio.to_thread(engine.tokenize, request)
+        return await self._models.run(model_id, lambda engine: engine.tokenize(request))
 
     async def detokenize(self, model_id: str, ids: Sequence[int]) -> str:
-        engine = await self._models.get(model_id)
-        return await asyncio.to_thread(engine.detokenize, ids)
+        return await self._models.run(model_id, lambda engine: engine.detokenize(ids))
 
     async def render(self, model_id: str, prompt: ChatPrompt) -> str:
         """The text that a chat becomes."""
-        engine = await self._models.get(model_id)
-        return await asyncio.to_thread(engine.render, prompt)
+        return await self._models.run(model_id, lambda engine: engine.render(prompt))
 
     def _stop(self, call_id: str) -> None:
         running = self._running.pop(call_id, None)

@@ -1,4 +1,4 @@
-"""The models of one replica: loaded on first use, once for all who wait, failures remembered.
+"""The models of one replica: loaded on first use, once for all who wait, freed when idle.
 
 Loading never happens in a constructor: Serve gives a deployment up for good after three constructor
 failures before its first replica, whereas a load that fails here answers its waiters and is tried
@@ -8,109 +8,145 @@ again later.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from config.catalog import ModelSpec
+from deployments.model_loading import ModelLoader
+from deployments.model_loads import LoadLimits, ModelLoads
+from deployments.model_room import ModelRoom
+from deployments.model_slot import PINNED, Slot
+from deployments.threads import to_the_end
 from models.base import Model
-from models.errors import LoadTimeoutError, ModelError, ModelLoadError, ModelNotFoundError
+from models.errors import ModelNotFoundError
 from models.types import ModelStatus
 
 M = TypeVar("M", bound=Model)
-FIRST_BACKOFF_S = 1.0
-LONGEST_BACKOFF_S = 60.0
-
-logger = logging.getLogger("ray.serve")
-
-
-@dataclass(slots=True)
-class _Slot(Generic[M]):
-    spec: ModelSpec
-    model: M | None = None
-    loading: asyncio.Task[M] | None = None
-    error: ModelLoadError | None = None
-    failures: int = 0
-    retry_at: float = field(default=0.0)
-    load_seconds: float = 0.0
+T = TypeVar("T")
+TTL_S = 300.0
 
 
 class ModelCache(Generic[M]):
-    """Catalogue id -> loaded model. `load` is blocking and runs in a thread of its own."""
+    """Catalogue id -> loaded model. `sweep` is to be called about once a second.
+
+    An idle model leaves after `ttl_s`; all together may hold `budget_bytes`. Models of `preload`
+    are loaded by the first sweep, and pinned.
+    """
 
     def __init__(
-        self, specs: Iterable[ModelSpec], load: Callable[[ModelSpec], M], *, deadline_s: float
+        self,
+        specs: Iterable[ModelSpec],
+        loader: ModelLoader[M],
+        limits: LoadLimits,
+        *,
+        ttl_s: float = TTL_S,
+        budget_bytes: int | None = None,
+        preload: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._slots = {spec.id: _Slot[M](spec) for spec in specs}
-        self._load = load
-        self._deadline_s = deadline_s
+        self._clock = clock
+        self._slots: dict[str, Slot[M]] = {}
+        for spec in specs:
+            wanted = spec.id in preload
+            self._slots[spec.id] = Slot(spec, PINNED if wanted else ttl_s, wanted)
+        self._room = ModelRoom(self._slots.values(), loader, budget_bytes)
+        self._loads = ModelLoads(loader, self._room, limits, clock)
 
-    async def get(self, model_id: str) -> M:
-        """The loaded model. Waits at most the load deadline.
+    @asynccontextmanager
+    async def use(self, model_id: str) -> AsyncIterator[M]:
+        """The loaded model, which stays while the block runs. Waits at most the load deadline.
 
         Raises ModelNotFoundError, LoadTimeoutError while the load goes on, ModelLoadError when it
         failed (for the back-off time without trying again).
         """
-        slot = self._slots.get(model_id)
-        if slot is None:
-            raise ModelNotFoundError(model_id)
-        if slot.model is not None:
-            return slot.model
-        self._refuse_during_backoff(slot)
-        if slot.loading is None:
-            slot.loading = asyncio.create_task(self._load_into(slot))
+        slot = self._slot(model_id)
+        slot.in_flight += 1
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.shield(slot.loading)
-        except TimeoutError:
-            message = f"The model '{model_id}' is still loading."
-            raise LoadTimeoutError(message, retry_after=5.0) from None
-
-    def _refuse_during_backoff(self, slot: _Slot[M]) -> None:
-        wait = slot.retry_at - time.monotonic()
-        if slot.error is not None and wait > 0:
-            raise ModelLoadError(slot.error.message, retry_after=wait)
-
-    async def _load_into(self, slot: _Slot[M]) -> M:
-        start = time.monotonic()
-        try:
-            slot.model = await asyncio.to_thread(self._load_typed, slot.spec)
-        except ModelLoadError as error:
-            self._remember_failure(slot, error)
-            raise
+            yield slot.model if slot.model is not None else await self._loads.loaded(slot)
         finally:
-            slot.loading = None
-        slot.error, slot.failures = None, 0
-        slot.load_seconds = time.monotonic() - start
-        logger.info("Loaded model %s in %.1f s.", slot.spec.id, slot.load_seconds)
-        return slot.model
+            slot.in_flight -= 1
+            slot.last_used = self._clock()
+            self._leave_at_once_if_asked(slot)
 
-    def _load_typed(self, spec: ModelSpec) -> M:
-        """The thread's outermost frame: whatever a library raises is a typed error after it."""
-        try:
-            return self._load(spec)
-        except ModelLoadError:
-            raise
-        except ModelError as error:
-            raise ModelLoadError(error.message) from error
-        except Exception as error:
-            logger.exception("Loading model %s failed", spec.id)
-            raise ModelLoadError(f"The model '{spec.id}' cannot be loaded.") from error
+    async def run(self, model_id: str, work: Callable[[M], T]) -> T:
+        """`work(model)` in a thread; the model stays until the thread is done."""
+        async with self.use(model_id) as model:
+            return await to_the_end(work, model)
 
-    def _remember_failure(self, slot: _Slot[M], error: ModelLoadError) -> None:
-        slot.failures += 1
-        backoff = min(FIRST_BACKOFF_S * 2 ** (slot.failures - 1), LONGEST_BACKOFF_S)
-        slot.error, slot.retry_at = error, time.monotonic() + backoff
-        logger.warning("Loading model %s failed: %s", slot.spec.id, error.message)
+    def keep(self, model_id: str, seconds: float | None) -> None:
+        """How long the model stays idle from now on, until it leaves: PINNED is for ever, 0 not at
+        all, None as the settings say. A pinned model is loaded. Raises ModelNotFoundError."""
+        slot = self._slot(model_id)
+        slot.wanted = (slot.default_ttl_s if seconds is None else seconds) == PINNED
+        there = slot.model is not None or slot.loading is not None
+        slot.keep_alive_s = seconds if there or slot.wanted else None
+        slot.last_used = self._clock()
+        self._leave_at_once_if_asked(slot)
+
+    async def load(self, model_id: str) -> None:
+        """Load at once, whatever failed before, and wait for as long as it takes.
+
+        Raises ModelNotFoundError, ModelLoadError.
+        """
+        slot = self._slot(model_id)
+        if slot.model is None:
+            await asyncio.shield(self._loads.begin(slot))
+
+    async def download(self, model_id: str) -> None:
+        """Have the weights on this machine. Raises ModelNotFoundError, ModelLoadError."""
+        await self._loads.fetched(self._slot(model_id))
+
+    def sweep(self) -> None:
+        """Let models go that are idle for too long or too many; load those that are wanted."""
+        now = self._clock()
+        for slot in self._slots.values():
+            if slot.expired(now):
+                self._room.leave(slot)
+            elif slot.wanted and slot.model is None and now >= slot.retry_at:
+                self._loads.begin(slot)
+            self._loads.give_up_when_stuck(slot)
+        self._room.shed()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that use a model or wait for one."""
+        return sum(slot.in_flight for slot in self._slots.values())
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is loaded, being loaded or being freed."""
+        return all(
+            slot.model is None and slot.loading is None and slot.leaving is None
+            for slot in self._slots.values()
+        )
+
+    def stuck(self) -> list[str]:
+        """Models whose load was given up although its thread still runs."""
+        return [
+            name
+            for name, slot in self._slots.items()
+            if slot.loading is not None and slot.error is not None
+        ]
+
+    def holds_replica(self, idle_timeout_s: float) -> bool:
+        """Whether a client asked for a model longer than an idle replica stays."""
+        now = self._clock()
+        return any(slot.holds_replica(now, idle_timeout_s) for slot in self._slots.values())
 
     def loaded(self) -> dict[str, M]:
         return {name: slot.model for name, slot in self._slots.items() if slot.model is not None}
 
+    def state(self, model_id: str) -> ModelStatus:
+        """Of one model, whatever it is. Raises ModelNotFoundError."""
+        status = self._slot(model_id).status(self._clock())
+        return status or ModelStatus(model_id, "unloaded")
+
     def status(self) -> tuple[ModelStatus, ...]:
         """State of every model that is not simply unloaded."""
-        return tuple(s for slot in self._slots.values() if (s := _status(slot)) is not None)
+        now = self._clock()
+        return tuple(s for slot in self._slots.values() if (s := slot.status(now)) is not None)
 
     def close(self) -> None:
         """Free every model. Idempotent."""
@@ -119,14 +155,12 @@ class ModelCache(Generic[M]):
             if model is not None:
                 model.close()
 
+    def _slot(self, model_id: str) -> Slot[M]:
+        slot = self._slots.get(model_id)
+        if slot is None:
+            raise ModelNotFoundError(model_id)
+        return slot
 
-def _status(slot: _Slot[M]) -> ModelStatus | None:
-    if slot.model is not None:
-        return ModelStatus(
-            slot.spec.id, "loaded", slot.model.memory_bytes, load_seconds=slot.load_seconds
-        )
-    if slot.loading is not None:
-        return ModelStatus(slot.spec.id, "loading")
-    if slot.error is not None:
-        return ModelStatus(slot.spec.id, "failed", reason=slot.error.message)
-    return None
+    def _leave_at_once_if_asked(self, slot: Slot[M]) -> None:
+        if slot.ttl_s == 0 and slot.idle:
+            self._room.leave(slot)

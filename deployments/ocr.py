@@ -56,7 +56,6 @@ class Ocr(BatchReplica[OcrRequest, OcrResult]):
         Its pages share batches with whatever else waits. Raises ModelError. Closing the generator
         ends rendering at once and drops what has not been recognised yet.
         """
-        await self._models.get(model_id)  # a load is not the document's time
 
         async def recognize_page(pixels: PixelArray) -> Page:
             (result,) = await self.answer(model_id, [OcrRequest((pixels,), request.languages)])
@@ -65,7 +64,8 @@ class Ocr(BatchReplica[OcrRequest, OcrResult]):
             return result.pages[0]
 
         in_flight = self._config.documents.pages_in_flight
-        async with self._opened(request) as document:
+        # The model first: a load is not the document's time.
+        async with self._models.use(model_id), self._opened(request) as document:
             pages = read_pages(document, recognize_page, in_flight=in_flight)
             async with aclosing(pages):
                 async for page in pages:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import ray
 from ray import serve
 
 from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
-from deployments.engines import Resources, threads_of
+from deployments.engines import Resources, fetch_weights, threads_of
+from deployments.memory_ledger import MemoryLedger, NoLedger
+from deployments.memory_watch import MemoryWatch
 from deployments.model_cache import ModelCache
+from deployments.model_loading import ModelLoader
+from deployments.model_loads import LoadLimits
+from deployments.scaling import HELD
 from models.base import BatchModel, Model
 from models.errors import EngineDeadError, ModelError
-from models.types import ReplicaStatus
+from models.types import ModelStatus, ReplicaStatus
+from weights.pip_download import Progress
 
 M = TypeVar("M", bound=Model)
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
+PROGRESS_S = 0.5
+"""Between two reports of a load or a download."""
 
 
 class ModelReplica(Generic[M]):
@@ -29,29 +37,106 @@ class ModelReplica(Generic[M]):
     task: ClassVar[Task]
 
     def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
+        settings = config.task(self.task)
         self._config = config
         self._resources = Resources(
-            n_threads=threads_of(config.task(self.task), os.cpu_count() or 1),
-            gpu=bool(ray.get_gpu_ids()),
+            n_threads=threads_of(settings, os.cpu_count() or 1), gpu=bool(ray.get_gpu_ids())
         )
         self._models: ModelCache[M] = ModelCache(
-            specs, self.load, deadline_s=config.deadlines.load_s
+            specs,
+            ModelLoader(self.load, fetch=self.fetch, estimate=self.estimate, ledger=self.ledger()),
+            LoadLimits(config.deadlines.load_s, config.deadlines.stuck_load_s),
+            ttl_s=settings.model_ttl_s,
+            budget_bytes=settings.model_budget_bytes,
+            preload=[spec.id for spec in specs if config.preloads(spec)],
         )
+        self._memory = MemoryWatch(settings.memory_tolerance_bytes + settings.kept_bytes)
+
+    # --- the steps of a load, each in a thread ------------------------------------------------
+
+    def fetch(self, spec: ModelSpec, progress: Progress) -> None:
+        """Have the weights on this node. Raises ModelLoadError."""
+        fetch_weights(spec, self._config, progress)
+
+    def estimate(self, spec: ModelSpec) -> int:
+        """Bytes of memory that a model will take; 0: unknown."""
+        del spec
+        return 0
+
+    def ledger(self) -> MemoryLedger:
+        """Where models ask for their memory."""
+        return NoLedger()
 
     def load(self, spec: ModelSpec) -> M:
         """Load one model; blocking, called in a thread. Raises ModelLoadError."""
         raise NotImplementedError
 
+    # --- the life of models, by the client's wish ---------------------------------------------
+
+    async def load_model(self, model_id: str) -> AsyncGenerator[ModelStatus]:
+        """What becomes of a load, and at last of the loaded model. Closing does not end the load.
+
+        Raises ModelError.
+        """
+        async for status in self._progress(model_id, self._models.load):
+            yield status
+        yield self._models.state(model_id)
+
+    async def download_model(self, model_id: str) -> AsyncGenerator[ModelStatus]:
+        """What becomes of the download of a model's weights. Raises ModelError."""
+        async for status in self._progress(model_id, self._models.download):
+            yield status
+
+    async def keep_model(self, model_id: str, seconds: float | None) -> None:
+        """How long the model stays idle, see `ModelCache.keep`."""
+        self._models.keep(model_id, seconds)
+
+    async def _progress(
+        self, model_id: str, work: Callable[[str], Any]
+    ) -> AsyncGenerator[ModelStatus]:
+        running = asyncio.ensure_future(work(model_id))
+        try:
+            while not running.done():
+                await asyncio.wait([running], timeout=PROGRESS_S)
+                if not running.done():
+                    yield self._models.state(model_id)
+            running.result()
+        finally:
+            running.cancel()
+
+    # --- what Serve asks ----------------------------------------------------------------------
+
     async def status(self) -> ReplicaStatus:
         """What GET /ready and GET /v1/models show of this replica."""
-        replica_id = serve.get_replica_context().replica_id.unique_id
-        return ReplicaStatus(self.task, replica_id, os.getpid(), self._models.status())
+        context = serve.get_replica_context()
+        return ReplicaStatus(
+            self.task,
+            context.replica_id.unique_id,
+            os.getpid(),
+            self._models.status(),
+            ray.get_runtime_context().get_node_id(),
+        )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """For `scaling.py`: whether a client's keep_alive outlasts the idle time."""
+        idle_timeout_s = self._config.task(self.task).idle_timeout_s
+        return {HELD: float(self._models.holds_replica(idle_timeout_s))}
 
     async def check_health(self) -> None:
-        """Serve replaces the replica when the thread of an engine has ended."""
+        """Serve asks every second, which is also the pace at which idle models leave.
+
+        It replaces a replica that raises here.
+        """
+        self._models.sweep()
         for model_id, model in self._models.loaded().items():
             if not model.alive:
                 raise EngineDeadError(f"The engine of '{model_id}' has stopped.")
+        if self._models.in_flight:
+            return
+        if stuck := self._models.stuck():
+            raise EngineDeadError(f"Loads that do not end: {', '.join(stuck)}.")
+        if self._models.empty and (complaint := self._memory.complaint()):
+            raise EngineDeadError(complaint)
 
     def shutdown(self) -> None:
         """Free every model; Serve calls `__del__` when the replica stops."""
@@ -69,5 +154,5 @@ class BatchReplica(ModelReplica[BatchModel[RequestT, ResultT]]):
 
         Cancelling the call drops what has not been computed yet.
         """
-        model = await self._models.get(model_id)
-        return await asyncio.wrap_future(model.submit(requests))
+        async with self._models.use(model_id) as model:
+            return await asyncio.wrap_future(model.submit(requests))

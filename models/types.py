@@ -944,7 +944,7 @@ class BackendInfo:
 
 # --- state of a replica ---------------------------------------------------------------------
 
-ModelState = Literal["unloaded", "loading", "loaded", "failed"]
+ModelState = Literal["unloaded", "failed", "downloading", "loading", "loaded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -966,3 +966,13 @@ class ReplicaStatus:
     replica_id: str
     pid: int
     models: tuple[ModelStatus, ...] = ()
+    in_flight: int = 0
+    """Requests that use it, or wait for it."""
+    pinned: bool = False
+    """It never leaves by itself."""
+    expires_in_s: float | None = None
+    """Until an idle model leaves; None while it is used or pinned."""
+    done_bytes: int = 0
+    """Of a download or a conversion."""
+    total_bytes: int | None = None
+    node_id: str = ""

@@ -15,6 +15,8 @@ from deployments.anomaly import Anomaly
 from deployments.engines import Resources
 from deployments.ingress.app import make_app
 from deployments.model_cache import ModelCache
+from deployments.model_loading import ModelLoader
+from deployments.model_loads import LoadLimits
 from tests.fakes import FakeReplicas, make_server, spec
 
 
@@ -23,7 +25,8 @@ def replica(config: AppConfig) -> Anomaly:
     made = Anomaly.__new__(Anomaly)
     made._config = config
     made._resources = Resources(n_threads=1)
-    made._models = ModelCache([spec("detectors", "anomaly")], made.load, deadline_s=60)
+    specs = [spec("detectors", "anomaly")]
+    made._models = ModelCache(specs, ModelLoader(made.load), LoadLimits(60))
     made._fit_threads = ThreadPoolExecutor(8)
     return made
 

@@ -14,6 +14,9 @@ from config.catalog import BuiltinSource, ModelSpec, PathSource
 from config.settings import AppConfig
 from deployments.classification import Classification
 from deployments.engines import Resources, classifier
+from deployments.model_cache import ModelCache
+from deployments.model_loading import ModelLoader
+from deployments.model_loads import LoadLimits
 from models.base import Classifier, ClassifierLibrary, EntityRecognizer
 from models.encoders.classifier import TorchClassifier
 from models.encoders.classifier_kinds import kind_of
@@ -29,6 +32,7 @@ from models.types import (
     EntityRequest,
     LabelledVectors,
 )
+from tests.fakes import spec
 from tests.tiny_classifiers import NLI, write_classifier, write_token_classifier
 from tests.tiny_models import write_encoder, write_json
 from tests.tiny_onnx import WIDTH, token_table, write_onnx_encoder, write_onnx_reranker
@@ -156,28 +160,16 @@ def test_onnx_entities_are_what_the_graph_says_of_tokens(tmp_path: Path) -> None
 # --- the replica -----------------------------------------------------------------------------
 
 
-class Models:
-    """The model cache of a replica, with what it would have loaded."""
-
-    def __init__(self, **models: Any) -> None:
-        self._models = models
-
-    async def get(self, model_id: str) -> Any:
-        return self._models[model_id]
-
-    def close(self) -> None:
-        for model in self._models.values():
-            model.close()
-
-
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Any]:
     replica = Classification.__new__(Classification)
-    replica._models = Models(  # type: ignore[assignment]
-        labels=ToyClassifier(),
-        entities=ToyEntityRecognizer(),
-        fitted=Classifiers(root=tmp_path / "store"),
-    )
+    models: dict[str, Any] = {
+        "labels": ToyClassifier(),
+        "entities": ToyEntityRecognizer(),
+        "fitted": Classifiers(root=tmp_path / "store"),
+    }
+    specs = [spec(name, "classification") for name in models]
+    replica._models = ModelCache(specs, ModelLoader(lambda spec: models[spec.id]), LoadLimits(60))
     yield replica
     replica.shutdown()
 

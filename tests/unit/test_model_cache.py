@@ -1,42 +1,16 @@
-"""One load per model for all who wait; failures are remembered with back-off."""
+"""One load per model for all who wait; a slow load blocks no other; failures are remembered."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 
 from config.catalog import ModelSpec
-from deployments import model_cache
-from deployments.model_cache import ModelCache
+from deployments import model_loads
 from models.errors import LoadTimeoutError, ModelLoadError, ModelNotFoundError
-from tests.fakes import spec
-
-
-class FakeModel:
-    memory_bytes = 42
-
-    def __init__(self) -> None:
-        self.closed = 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class Loader:
-    def __init__(self) -> None:
-        self.loads = 0
-        self.error: Exception | None = None
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, spec: ModelSpec) -> FakeModel:
-        self.loads += 1
-        self.gate.wait(5)
-        if self.error is not None:
-            raise self.error
-        return FakeModel()
+from tests.cached_models import WAIT_S, Clock, Loader, cache, states, until, use
+from weights.pip_download import Progress
 
 
 @pytest.fixture
@@ -44,103 +18,175 @@ def loader() -> Loader:
     return Loader()
 
 
-def cache(loader: Loader, deadline_s: float = 5.0) -> ModelCache[FakeModel]:
-    specs = [spec("a", "embedding"), spec("b", "embedding")]
-    return ModelCache(specs, loader, deadline_s=deadline_s)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+# --- loading ----------------------------------------------------------------------------------
 
 
 async def test_unknown_model_is_not_found(loader: Loader) -> None:
+    models = cache(loader)
     with pytest.raises(ModelNotFoundError):
-        await cache(loader).get("nope")
+        await use(models, "nope")
+    with pytest.raises(ModelNotFoundError):
+        models.keep("nope", 1)
 
 
 async def test_a_herd_on_a_cold_model_loads_it_once(loader: Loader) -> None:
-    loader.gate.clear()
+    loader.slow = ("a",)
     models = cache(loader)
-    waiters = [asyncio.create_task(models.get("a")) for _ in range(20)]
-    await asyncio.sleep(0)
-    assert [s.state for s in models.status()] == ["loading"]
+    waiters = [asyncio.create_task(use(models, "a")) for _ in range(20)]
+    await until(lambda: loader.loads == ["a"])
+    assert (models.state("a").state, models.state("a").in_flight) == ("loading", 20)
     loader.gate.set()
     loaded = await asyncio.gather(*waiters)
-    assert loader.loads == 1
+    assert loader.loads == ["a"]
     assert len(set(map(id, loaded))) == 1
-    (status,) = models.status()
-    assert (status.model_id, status.state, status.memory_bytes) == ("a", "loaded", 42)
+    assert (models.state("a").state, models.state("a").memory_bytes) == ("loaded", 42)
+
+
+async def test_a_slow_load_blocks_no_other_model(loader: Loader) -> None:
+    loader.slow = ("a",)
+    models = cache(loader)
+    waiter = asyncio.create_task(use(models, "a"))
+    await until(lambda: loader.loads == ["a"])
+    assert await use(models, "b")
+    assert not waiter.done()
+    loader.gate.set()
+    assert await waiter
 
 
 async def test_a_failed_load_answers_at_once_until_its_backoff_ends(
-    loader: Loader, monkeypatch: pytest.MonkeyPatch
+    loader: Loader, clock: Clock
 ) -> None:
-    now = 100.0
-    monkeypatch.setattr(model_cache.time, "monotonic", lambda: now)
+    loader.error = ModelLoadError("weights missing")
+    models = cache(loader, clock)
+    with pytest.raises(ModelLoadError, match="weights missing"):
+        await use(models, "a")
+    with pytest.raises(ModelLoadError) as refused:
+        await use(models, "a")
+    assert loader.loads == ["a"]
+    assert refused.value.retry_after == pytest.approx(model_loads.FIRST_BACKOFF_S)
+    assert (models.state("a").state, models.state("a").reason) == ("failed", "weights missing")
+
+    clock.now += 1.5
+    with pytest.raises(ModelLoadError):
+        await use(models, "a")
+    assert len(loader.loads) == 2
+    clock.now += 1.5
+    with pytest.raises(ModelLoadError) as refused:
+        await use(models, "a")
+    assert len(loader.loads) == 2
+    assert refused.value.retry_after == pytest.approx(2 * model_loads.FIRST_BACKOFF_S - 1.5, abs=1)
+
+    clock.now += 10
+    loader.error = None
+    assert await use(models, "a")
+    assert states(models) == {"a": "loaded"}
+
+
+async def test_an_explicit_load_does_not_wait_for_the_backoff(loader: Loader) -> None:
     loader.error = ModelLoadError("weights missing")
     models = cache(loader)
-    with pytest.raises(ModelLoadError, match="weights missing"):
-        await models.get("a")
-    with pytest.raises(ModelLoadError) as refused:
-        await models.get("a")
-    assert loader.loads == 1
-    assert refused.value.retry_after == pytest.approx(model_cache.FIRST_BACKOFF_S)
-    assert [(s.state, s.reason) for s in models.status()] == [("failed", "weights missing")]
-
-    now += 1.5
     with pytest.raises(ModelLoadError):
-        await models.get("a")
-    assert loader.loads == 2
-
-    now += 10
+        await models.load("a")
     loader.error = None
-    assert await models.get("a")
-    assert [s.state for s in models.status()] == ["loaded"]
+    await models.load("a")
+    assert states(models) == {"a": "loaded"}
 
 
 async def test_one_models_failure_leaves_the_others_alone(loader: Loader) -> None:
     loader.error = ModelLoadError("broken")
     models = cache(loader)
     with pytest.raises(ModelLoadError):
-        await models.get("a")
+        await use(models, "a")
     loader.error = None
-    assert await models.get("b")
+    assert await use(models, "b")
 
 
 async def test_the_wait_has_a_deadline_and_the_load_goes_on(loader: Loader) -> None:
-    loader.gate.clear()
+    loader.slow = ("a",)
     models = cache(loader, deadline_s=0.01)
     with pytest.raises(LoadTimeoutError):
-        await models.get("a")
+        await use(models, "a")
     loader.gate.set()
-    async with asyncio.timeout(5):
-        while not models.loaded():
-            await asyncio.sleep(0.01)
-    assert loader.loads == 1
+    await until(lambda: bool(models.loaded()))
+    assert loader.loads == ["a"]
 
 
 async def test_a_waiter_that_leaves_does_not_stop_the_load(loader: Loader) -> None:
-    loader.gate.clear()
+    loader.slow = ("a",)
     models = cache(loader)
-    leaving, staying = (asyncio.create_task(models.get("a")) for _ in range(2))
-    await asyncio.sleep(0.01)
+    leaving, staying = (asyncio.create_task(use(models, "a")) for _ in range(2))
+    await until(lambda: loader.loads == ["a"])
     leaving.cancel()
     loader.gate.set()
     assert await staying
-    assert loader.loads == 1
-
-
-async def test_close_frees_every_model_once(loader: Loader) -> None:
-    models = cache(loader)
-    model = await models.get("a")
-    models.close()
-    models.close()
-    assert model.closed == 1
+    assert loader.loads == ["a"]
+    assert models.in_flight == 0
 
 
 async def test_whatever_a_library_raises_is_a_remembered_load_error(loader: Loader) -> None:
-    loader.error = RuntimeError("secret /path")  # type: ignore[assignment]
+    loader.error = RuntimeError("secret /path")
     models = cache(loader)
     for _ in range(2):
         with pytest.raises(ModelLoadError) as caught:
-            await models.get("a")
+            await use(models, "a")
         assert "secret" not in caught.value.message
-    assert loader.loads == 1
-    [status] = models.status()
-    assert status.state == "failed"
+    assert loader.loads == ["a"]
+    assert states(models) == {"a": "failed"}
+
+
+async def test_a_load_without_progress_is_given_up(loader: Loader, clock: Clock) -> None:
+    loader.slow = ("a",)
+    models = cache(loader, clock, deadline_s=0.01)
+    with pytest.raises(LoadTimeoutError):
+        await use(models, "a")
+    models.sweep()
+    assert models.stuck() == []
+    clock.now += 1001
+    models.sweep()
+    assert models.stuck() == ["a"]
+    assert models.state("a").reason == "Loading the model 'a' does not end."
+    with pytest.raises(ModelLoadError, match="does not end"):
+        await use(models, "a")
+    loader.gate.set()
+    await until(lambda: states(models) == {"a": "loaded"})
+    assert models.stuck() == []
+
+
+# --- downloads --------------------------------------------------------------------------------
+
+
+async def test_a_download_shows_its_progress_and_happens_once(loader: Loader) -> None:
+    fetches: list[str] = []
+    report: list[Progress] = []
+
+    def fetch(spec: ModelSpec, progress: Progress) -> None:
+        fetches.append(spec.id)
+        report.append(progress)
+        assert loader.gate.wait(WAIT_S)
+
+    models = cache(loader, hooks={"fetch": fetch})
+    waiters = [asyncio.create_task(models.download("a")), asyncio.create_task(use(models, "a"))]
+    await until(lambda: bool(report))
+    report[0](10, 40)
+    status = models.state("a")
+    assert (status.state, status.done_bytes, status.total_bytes) == ("downloading", 10, 40)
+    loader.gate.set()
+    await asyncio.gather(*waiters)
+    assert fetches == ["a"]
+    assert states(models) == {"a": "loaded"}
+
+
+async def test_a_failed_download_is_a_failed_load(loader: Loader) -> None:
+    def fetch(spec: ModelSpec, progress: Progress) -> None:
+        raise ModelLoadError("no network")
+
+    models = cache(loader, hooks={"fetch": fetch})
+    with pytest.raises(ModelLoadError, match="no network"):
+        await use(models, "a")
+    assert loader.loads == []
+    assert models.state("a").reason == "no network"

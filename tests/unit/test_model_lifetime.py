@@ -1,0 +1,295 @@
+"""Idle models leave: after their time, when a client says so, and when others need the memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from config.catalog import ModelSpec
+from deployments.memory_watch import MemoryWatch
+from deployments.model_slot import PINNED
+from models.errors import MemoryRefusedError, ModelLoadError
+from models.process_memory import give_back, resident_bytes
+from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
+
+
+@dataclass
+class Ledger:
+    """Holds `free` bytes; refuses what does not fit."""
+
+    free: int
+    held: dict[str, int] = field(default_factory=dict)
+
+    def reserve(self, model_id: str, n_bytes: int) -> None:
+        if sum(self.held.values()) + n_bytes > self.free:
+            raise MemoryRefusedError(f"held by {sorted(self.held)}")
+        self.held[model_id] = n_bytes
+
+    def release(self, model_id: str) -> None:
+        self.held.pop(model_id, None)
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+# --- leaving ----------------------------------------------------------------------------------
+
+
+async def test_an_idle_model_leaves_after_its_time(loader: Loader, clock: Clock) -> None:
+    models = cache(loader, clock, ttl_s=30)
+    model = await use(models, "a")
+    clock.now += 10
+    models.sweep()
+    assert models.state("a").expires_in_s == pytest.approx(20)
+    clock.now += 21
+    models.sweep()
+    await until(lambda: models.empty)
+    assert model.closed == 1
+    assert states(models) == {}
+
+
+async def test_a_model_in_use_never_leaves(loader: Loader, clock: Clock) -> None:
+    models = cache(loader, clock, ttl_s=30, budget_bytes=1)
+    async with models.use("a") as model:
+        models.keep("a", 0)
+        clock.now += 1000
+        models.sweep()
+        assert models.state("a").in_flight == 1
+        assert models.state("a").expires_in_s is None
+        await asyncio.sleep(0.01)
+        assert model.closed == 0
+    await until(lambda: models.empty)
+    assert model.closed == 1
+
+
+async def test_keep_alive_holds_until_the_model_leaves(loader: Loader, clock: Clock) -> None:
+    models = cache(loader, clock, ttl_s=30)
+    await use(models, "a")
+    models.keep("a", 600)
+    clock.now += 500
+    await use(models, "a")
+    clock.now += 500
+    models.sweep()
+    assert states(models) == {"a": "loaded"}
+    models.keep("a", 0)
+    await until(lambda: models.empty)
+    await use(models, "a")
+    clock.now += 31
+    models.sweep()
+    await until(lambda: models.empty)
+
+
+async def test_unloading_what_is_not_there_does_not_bind_the_next_load(loader: Loader) -> None:
+    models = cache(loader)
+    models.keep("a", 0)
+    await use(models, "a")
+    assert states(models) == {"a": "loaded"}
+
+
+async def test_a_pinned_model_stays_and_holds_its_replica(loader: Loader, clock: Clock) -> None:
+    models = cache(loader, clock, ttl_s=30)
+    await use(models, "a")
+    assert not models.holds_replica(300)
+    models.keep("a", PINNED)
+    clock.now += 10_000
+    models.sweep()
+    assert (models.state("a").pinned, models.state("a").expires_in_s) == (True, None)
+    assert models.holds_replica(300)
+    models.keep("a", None)
+    assert not models.holds_replica(300)
+    clock.now += 31
+    models.sweep()
+    await until(lambda: models.empty)
+
+
+async def test_a_long_keep_alive_holds_the_replica_for_its_time(
+    loader: Loader, clock: Clock
+) -> None:
+    models = cache(loader, clock)
+    await use(models, "a")
+    models.keep("a", 200)
+    assert not models.holds_replica(300)
+    models.keep("a", 400)
+    clock.now += 399
+    assert models.holds_replica(300)
+    clock.now += 2
+    assert not models.holds_replica(300)
+
+
+async def test_a_pin_loads_the_model_where_it_is_not(loader: Loader) -> None:
+    models = cache(loader)
+    models.keep("a", PINNED)
+    models.sweep()
+    await until(lambda: states(models) == {"a": "loaded"})
+    assert models.state("a").pinned
+
+
+async def test_preloaded_models_load_in_parallel_and_one_failure_stops_none(
+    clock: Clock,
+) -> None:
+    gate = threading.Barrier(2)
+
+    def load(spec: ModelSpec) -> FakeModel:
+        if spec.id == "c":
+            raise ModelLoadError("broken")
+        gate.wait(WAIT_S)  # both have begun
+        return FakeModel()
+
+    models = cache(load, clock, preload=("a", "b", "c"), ttl_s=30)
+    models.sweep()
+    await until(lambda: states(models) == {"a": "loaded", "b": "loaded", "c": "failed"})
+    clock.now += 10_000
+    models.sweep()
+    assert models.state("a").pinned
+    assert not models.holds_replica(300)
+    await until(lambda: models.state("c").state == "failed")
+    models.keep("a", 0)
+    models.sweep()
+    await until(lambda: models.state("a").state == "unloaded")
+    models.sweep()
+    assert models.state("a").state == "unloaded"
+
+
+async def test_who_wants_a_model_that_is_leaving_waits_until_it_is_gone(loader: Loader) -> None:
+    released = threading.Event()
+
+    class Slow(FakeModel):
+        def close(self) -> None:
+            assert released.wait(WAIT_S)
+
+    models = cache(lambda spec: Slow())
+    await use(models, "a")
+    models.keep("a", 0)
+    again = asyncio.create_task(use(models, "a"))
+    await asyncio.sleep(0.01)
+    assert not again.done()
+    released.set()
+    assert await again
+
+
+async def test_a_store_of_fitted_models_never_leaves(loader: Loader, clock: Clock) -> None:
+    """It may be fitting in the background, for another client."""
+    models = cache(loader, clock)
+    await use(models, "classifiers")
+    models.keep("classifiers", 0)
+    clock.now += 10_000
+    models.sweep()
+    assert states(models) == {"classifiers": "loaded"}
+
+
+async def test_work_in_a_thread_keeps_its_model_after_the_caller_has_gone(loader: Loader) -> None:
+    models = cache(loader)
+    begun, release = threading.Event(), threading.Event()
+
+    def work(model: FakeModel) -> int:
+        begun.set()
+        assert release.wait(WAIT_S)
+        return model.closed
+
+    running = asyncio.create_task(models.run("a", work))
+    await until(begun.is_set)
+    models.keep("a", 0)
+    running.cancel()
+    await asyncio.sleep(0.01)
+    assert models.in_flight == 1
+    assert not models.empty
+    release.set()
+    await until(lambda: models.empty)
+
+
+async def test_close_frees_every_model_once(loader: Loader) -> None:
+    models = cache(loader)
+    model = await use(models, "a")
+    models.close()
+    models.close()
+    assert model.closed == 1
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def sized(n_bytes: int) -> Callable[[ModelSpec], FakeModel]:
+    return lambda spec: FakeModel(n_bytes)
+
+
+async def test_the_least_recently_used_leaves_before_a_load(clock: Clock) -> None:
+    models = cache(sized(40), clock, budget_bytes=100, hooks={"estimate": lambda spec: 40})
+    for name in "aba":
+        clock.now += 1
+        await use(models, name)
+    clock.now += 1
+    await use(models, "c")
+    assert states(models) == {"a": "loaded", "c": "loaded"}
+
+
+async def test_without_an_estimate_the_others_leave_afterwards(clock: Clock) -> None:
+    models = cache(sized(40), clock, budget_bytes=50)
+    await use(models, "a")
+    clock.now += 1
+    await use(models, "b")
+    models.sweep()
+    await until(lambda: states(models) == {"b": "loaded"})
+
+
+async def test_a_budget_that_is_in_use_refuses_and_names_who_has_it(clock: Clock) -> None:
+    models = cache(sized(40), clock, budget_bytes=70, hooks={"estimate": lambda spec: 40})
+    async with models.use("a"):
+        with pytest.raises(MemoryRefusedError, match=r"needs 40 bytes, 10 more.*in use: a"):
+            await use(models, "b")
+        with pytest.raises(MemoryRefusedError):
+            await use(models, "b")
+    clock.now += 2
+    assert await use(models, "b")
+
+
+async def test_the_ledger_is_asked_before_a_load_and_told_of_every_end(loader: Loader) -> None:
+    ledger = Ledger(100)
+    models = cache(loader, hooks={"ledger": ledger, "estimate": lambda spec: 60})
+    await use(models, "a")
+    assert ledger.held == {"a": 60}
+    await use(models, "b")  # refused at first: the idle one leaves
+    assert ledger.held == {"b": 60}
+    loader.error = ModelLoadError("broken")
+    models.keep("b", 0)
+    await until(lambda: not ledger.held)
+    with pytest.raises(ModelLoadError, match="broken"):
+        await use(models, "c")
+    assert ledger.held == {}
+
+
+async def test_a_ledger_that_still_refuses_is_the_answer(loader: Loader) -> None:
+    ledger = Ledger(100, {"someone else": 80})
+    models = cache(loader, hooks={"ledger": ledger, "estimate": lambda spec: 60})
+    with pytest.raises(MemoryRefusedError, match="someone else"):
+        await use(models, "a")
+    assert loader.loads == []
+
+
+def test_a_process_that_keeps_memory_without_models_says_so() -> None:
+    resident = 100 << 20
+    watch = MemoryWatch(50 << 20, lambda: resident)
+    resident = 149 << 20
+    assert watch.complaint() is None
+    resident = 151 << 20
+    assert watch.complaint() == "51 MiB more than at the start are held without any model."
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    blocks = [b"x" * 60_000 for _ in range(2000)]  # below malloc's threshold for mappings
+    kept = b"x" * 60_001  # above them all: what is below is not the end of the heap
+    held = resident_bytes()
+    del blocks
+    give_back()
+    assert held - resident_bytes() > 80 << 20
+    assert len(kept) == 60_001
