@@ -27,8 +27,8 @@ from models.base import (
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch
-
 from weights.pip_download import Progress
+
 if TYPE_CHECKING:
     from models.anomaly.service import AnomalyService
 
@@ -69,9 +69,6 @@ def weights_of(spec: ModelSpec, config: AppConfig) -> Path:
     return path
 
 
-def build(spec: ModelSpec, make: Callable[..., M], **options: Any) -> M:
-    """Call an engine's constructor with the catalogue's `engine_options` on top.
-
 def fetch_weights(
     spec: ModelSpec, config: AppConfig, progress: Progress | None = None
 ) -> Path | None:
@@ -84,6 +81,9 @@ def fetch_weights(
         progress=progress,
     )
 
+
+def build(spec: ModelSpec, make: Callable[..., M], **options: Any) -> M:
+    """Call an engine's constructor with the catalogue's `engine_options` on top.
 
     Raises ModelLoadError, also for options the engine does not know.
     """

@@ -956,6 +956,15 @@ class ModelStatus:
     memory_bytes: int = 0
     load_seconds: float = 0.0
     reason: str = ""
+    in_flight: int = 0
+    """Requests that use it, or wait for it."""
+    pinned: bool = False
+    """It never leaves by itself."""
+    expires_in_s: float | None = None
+    """Until an idle model leaves; None while it is used or pinned."""
+    done_bytes: int = 0
+    """Of a download or a conversion."""
+    total_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -966,13 +975,4 @@ class ReplicaStatus:
     replica_id: str
     pid: int
     models: tuple[ModelStatus, ...] = ()
-    in_flight: int = 0
-    """Requests that use it, or wait for it."""
-    pinned: bool = False
-    """It never leaves by itself."""
-    expires_in_s: float | None = None
-    """Until an idle model leaves; None while it is used or pinned."""
-    done_bytes: int = 0
-    """Of a download or a conversion."""
-    total_bytes: int | None = None
     node_id: str = ""
