@@ -19,6 +19,7 @@ from deployments.model_cache import ModelCache
 from deployments.model_loading import ModelLoader
 from deployments.model_loads import LoadLimits
 from deployments.scaling import HELD
+from deployments.watchdog import Watchdog
 from models.base import BatchModel, Model
 from models.errors import EngineDeadError, ModelError
 from models.types import ModelStatus, ReplicaStatus
@@ -39,6 +40,7 @@ class ModelReplica(Generic[M]):
     def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
         settings = config.task(self.task)
         self._config = config
+        self._watchdog = Watchdog(config.deadlines.stuck_s)
         self._resources = Resources(
             n_threads=threads_of(settings, os.cpu_count() or 1), gpu=bool(ray.get_gpu_ids())
         )
@@ -128,6 +130,7 @@ class ModelReplica(Generic[M]):
         It replaces a replica that raises here.
         """
         self._models.sweep()
+        self._watchdog.start()
         for model_id, model in self._models.loaded().items():
             if not model.alive:
                 raise EngineDeadError(f"The engine of '{model_id}' has stopped.")

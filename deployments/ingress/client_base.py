@@ -9,7 +9,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
-from deployments.ingress.access import spend
+from deployments.ingress.access import caller_name, spend
 from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
@@ -61,7 +61,7 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
         if coalescer is None:
             coalescer = self._coalescers[model_id] = self._coalescer(model_id)
         async with self._deadline():
-            result = await coalescer.submit(request)
+            result = await coalescer.submit(request, caller_name() or "")
         usage = getattr(result, "usage", None)  # what reads no texts has none
         if isinstance(usage, Usage):
             spend(usage.prompt_tokens)
