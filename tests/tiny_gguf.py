@@ -23,17 +23,22 @@ SPREAD = 0.4
 
 
 def write_gguf(
-    path: Path, *, seed: int = 0, chat_template: str | None = CHATML, kind: str = "F32"
+    path: Path,
+    *,
+    seed: int = 0,
+    chat_template: str | None = CHATML,
+    kind: str = "F32",
+    width: int = WIDTH,
 ) -> Path:
     """Write the model to `path` and return it; `kind` is the format of its matrices."""
     writer = gguf.GGUFWriter(path, "llama")
     tokens = _vocabulary()
     file_type = "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"
-    _write_hyperparameters(writer, len(tokens), gguf.LlamaFileType[file_type])
+    _write_hyperparameters(writer, len(tokens), gguf.LlamaFileType[file_type], width)
     _write_tokenizer(writer, tokens)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    for name, values in _tensors(np.random.default_rng(seed), len(tokens)).items():
+    for name, values in _tensors(np.random.default_rng(seed), len(tokens), width).items():
         stored = gguf.GGMLQuantizationType[kind if values.ndim > 1 else "F32"]
         writer.add_tensor(name, gguf.quantize(values, stored), raw_dtype=stored)
     writer.write_header_to_file()
@@ -56,15 +61,15 @@ def _byte_character(byte: int) -> str:
 
 
 def _write_hyperparameters(
-    writer: gguf.GGUFWriter, vocabulary_size: int, file_type: gguf.LlamaFileType
+    writer: gguf.GGUFWriter, vocabulary_size: int, file_type: gguf.LlamaFileType, width: int
 ) -> None:
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
+    writer.add_embedding_length(width)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_rope_dimension_count(width // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(vocabulary_size)
     writer.add_file_type(file_type)
@@ -81,28 +86,30 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokens: list[str]) -> None:
     writer.add_eos_token_id(2)
 
 
-def _tensors(random: np.random.Generator, vocabulary_size: int) -> dict[str, np.ndarray]:
+def _tensors(
+    random: np.random.Generator, vocabulary_size: int, width: int
+) -> dict[str, np.ndarray]:
     def matrix(rows: int, columns: int) -> np.ndarray:
         return random.normal(0, SPREAD, (rows, columns)).astype(np.float32)
 
-    norm = np.ones(WIDTH, np.float32)
-    kv_width = WIDTH // HEADS * KV_HEADS
+    norm = np.ones(width, np.float32)
+    kv_width = width // HEADS * KV_HEADS
     tensors = {
-        "token_embd.weight": matrix(vocabulary_size, WIDTH),
+        "token_embd.weight": matrix(vocabulary_size, width),
         "output_norm.weight": norm,
-        "output.weight": matrix(vocabulary_size, WIDTH),
+        "output.weight": matrix(vocabulary_size, width),
     }
     for layer in range(LAYERS):
         block = {
             "attn_norm": norm,
-            "attn_q": matrix(WIDTH, WIDTH),
-            "attn_k": matrix(kv_width, WIDTH),
-            "attn_v": matrix(kv_width, WIDTH),
-            "attn_output": matrix(WIDTH, WIDTH),
+            "attn_q": matrix(width, width),
+            "attn_k": matrix(kv_width, width),
+            "attn_v": matrix(kv_width, width),
+            "attn_output": matrix(width, width),
             "ffn_norm": norm,
-            "ffn_gate": matrix(FEED_FORWARD, WIDTH),
-            "ffn_up": matrix(FEED_FORWARD, WIDTH),
-            "ffn_down": matrix(WIDTH, FEED_FORWARD),
+            "ffn_gate": matrix(FEED_FORWARD, width),
+            "ffn_up": matrix(FEED_FORWARD, width),
+            "ffn_down": matrix(width, FEED_FORWARD),
         }
         tensors |= {f"blk.{layer}.{name}.weight": values for name, values in block.items()}
     return tensors

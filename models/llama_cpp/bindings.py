@@ -21,8 +21,6 @@ from models.continuous_batching.batch import Batch
 from models.errors import ModelLoadError
 from models.types import FloatArray
 
-MAX_SLOTS = 256
-"""Sequences that llama.cpp can tell apart in one context."""
 POOLINGS = {
     "none": api.LLAMA_POOLING_TYPE_NONE,
     "mean": api.LLAMA_POOLING_TYPE_MEAN,
@@ -31,6 +29,7 @@ POOLINGS = {
     "rank": api.LLAMA_POOLING_TYPE_RANK,
 }
 """How llama.cpp makes one vector of a sequence; "rank" is the classification head's output."""
+KV_TYPES = {"f16": api.GGML_TYPE_F16, "q8_0": api.GGML_TYPE_Q8_0}
 
 _CONTROL = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 _LOG_LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
@@ -203,9 +202,11 @@ class NativeContext:
         n_batch: int,
         max_outputs: int,
         n_threads: int,
+        kv_cache: str = "f16",
     ) -> None:
         params = api.llama_context_default_params()
         params.n_ctx = cells
+        params.type_k = params.type_v = KV_TYPES[kv_cache]
         params.n_batch = params.n_ubatch = n_batch
         params.n_seq_max = slots
         params.n_outputs_max = max_outputs  # the default is n_batch; fewer than slots aborts

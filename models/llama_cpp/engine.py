@@ -6,14 +6,18 @@ import logging
 from pathlib import Path
 
 from models.base import StepListener
-from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
-from models.continuous_batching.engine_setup import chat_form, check_counts, pool_sizes
+from models.continuous_batching.decode_loop import DecodeLoop
+from models.continuous_batching.engine_setup import chat_form, check_counts
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.pacing import MAX_STALL, PaceLimits
+from models.continuous_batching.pool_plan import PoolWish
 from models.errors import ModelLoadError
-from models.llama_cpp.bindings import MAX_SLOTS, NativeModel
-from models.llama_cpp.gguf_header import GgufHeader, read_gguf_header
+from models.llama_cpp.bindings import NativeModel
+from models.llama_cpp.generator_file import read_generator_file
+from models.llama_cpp.gguf_header import GgufHeader
+from models.llama_cpp.gguf_memory import KvCache
+from models.llama_cpp.placement import StepSizes, needed
 from models.llama_cpp.runner import LlamaRunner
 
 SLOW_FORMATS = {3: "Q4_1", 7: "Q5_1"}
@@ -30,7 +34,7 @@ class LlamaCppGenerator(ContinuousGenerator):
     slower than one. `kv_cells` is the size of the KV pool in tokens. `max_queued` bounds the
     requests beyond the `max_sequences` that can run. `max_stall` bounds the length of a step that
     takes prompts along, in plain decode steps. `chat_template` replaces the one in the file.
-    Raises ModelLoadError.
+    `kv_cache` "q8_0" halves the memory of keys and values. Raises ModelLoadError.
     """
 
     def __init__(
@@ -46,27 +50,19 @@ class LlamaCppGenerator(ContinuousGenerator):
         max_queued: int = 256,
         max_stall: float = MAX_STALL,
         chat_template: str | None = None,
+        kv_cache: KvCache = "f16",
     ) -> None:
         check_counts(n_ctx, max_sequences, n_threads, kv_cells, max_queued)
-        header = read_gguf_header(path)
+        file = read_generator_file(path, max_sequences, kv_cache)
         if n_gpu_layers == 0:
-            _warn_of_slow_format(header)
-        if header.context_length <= 0:
-            raise ModelLoadError("this GGUF file does not state a context length")
-        if not header.is_causal:
-            raise ModelLoadError("this model does not generate text")
-        context_length, cells = pool_sizes(
-            header.context_length,
-            header.kv_bytes_per_cell,
-            n_ctx=n_ctx,
-            kv_cells=kv_cells,
-            max_sequences=max_sequences,
-        )
+            _warn_of_slow_format(file.header)
+        wish = PoolWish(file.header.context_length, n_ctx, kv_cells, max_sequences)
+        pool = wish.modest(file.memory.kv_bytes_per_cell(kv_cache))
 
         def load() -> DecodeLoop:
             model = NativeModel(path, n_gpu_layers=n_gpu_layers)
             self._model = model
-            runner = _runner(model, cells, max_sequences, n_threads)
+            runner = _runner(model, file.sizes, pool.cells, n_threads)
             limits = PaceLimits(max_stall=max_stall)
             return DecodeLoop(runner, max_sequences=max_sequences, limits=limits)
 
@@ -74,7 +70,7 @@ class LlamaCppGenerator(ContinuousGenerator):
             load, listener, max_open=max_sequences + max_queued, name="llama-engine"
         )
         try:
-            template, form = chat_form(chat_template or header.chat_template, self._model)
+            template, form = chat_form(chat_template or file.header.chat_template, self._model)
         except ModelLoadError:
             engine.close()
             raise
@@ -83,8 +79,8 @@ class LlamaCppGenerator(ContinuousGenerator):
             self._model,
             template,
             form,
-            context_length=context_length,
-            memory_bytes=self._model.size_bytes + cells * header.kv_bytes_per_cell,
+            context_length=pool.context,
+            memory_bytes=sum(needed(file.memory, file.sizes, pool.cells, n_gpu_layers)),
         )
 
 
@@ -98,12 +94,13 @@ def _warn_of_slow_format(header: GgufHeader) -> None:
         )
 
 
-def _runner(model: NativeModel, cells: int, max_sequences: int, n_threads: int) -> LlamaRunner:
-    slots = min(max_sequences + CACHED_SEQUENCES, MAX_SLOTS)
+def _runner(model: NativeModel, sizes: StepSizes, cells: int, n_threads: int) -> LlamaRunner:
     try:
         if not model.is_generator:
             raise ModelLoadError("this model does not generate text")
-        return LlamaRunner(model, cells=cells, slots=slots, n_threads=n_threads)
+        return LlamaRunner(
+            model, cells=cells, slots=sizes.slots, n_threads=n_threads, kv_cache=sizes.cache
+        )
     except BaseException:
         model.close()
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.errors import ModelLoadError
@@ -33,6 +33,10 @@ class GgufHeader:
     tensor_count: int
     format_counts: dict[int, int]
     """How many numbers are stored in each format, by its value in `enum ggml_type`."""
+    tensors: dict[str, int] = field(default_factory=dict)
+    """Bytes of each tensor, up to the next one in the file."""
+    vocabulary: int = 0
+    """Rows of the table of tokens."""
 
     @property
     def main_format(self) -> int | None:
@@ -46,7 +50,7 @@ class GgufHeader:
     @property
     def context_length(self) -> int:
         """Tokens the model was trained for; 0 when the file does not say."""
-        return self._number("context_length", 0)
+        return self.number("context_length")
 
     @property
     def chat_template(self) -> str | None:
@@ -64,29 +68,19 @@ class GgufHeader:
         value = self.values.get("tokenizer.ggml.token_type_count", 0)
         return int(value) if isinstance(value, int) else 0
 
-    @property
-    def kv_bytes_per_cell(self) -> int:
-        """Bytes of keys and values that one token takes, all layers, 16 bits per number."""
-        heads = self._number("attention.head_count", 1)
-        width = self._number("embedding_length", 0) // max(heads, 1)
-        key = self._number("attention.key_length", width)
-        value = self._number("attention.value_length", width)
-        layers = self._number("block_count", 0)
-        per_layer = self.values.get(f"{self.architecture}.attention.head_count_kv", heads)
-        kv_heads = (
-            sum(int(n) for n in per_layer)
-            if isinstance(per_layer, tuple)
-            else int(per_layer) * layers
-        )
-        return kv_heads * (key + value) * 2
-
-    def _number(self, key: str, default: int) -> int:
+    def number(self, key: str, default: int = 0) -> int:
+        """A number of the architecture's own, as `block_count`; of several the largest."""
         value = self.values.get(f"{self.architecture}.{key}", default)
+        if isinstance(value, tuple):
+            value = max((n for n in value if isinstance(n, int)), default=default)
         return int(value) if isinstance(value, int | float) else default
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """Raises ModelLoadError when the file is missing, no GGUF, cut short or out of bounds."""
+    """Raises ModelLoadError when the file is missing, no GGUF, cut short or out of bounds.
+
+    Of a split file's first part: what it holds itself.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data).header()
@@ -102,6 +96,7 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 0
+        self._vocabulary = 0
 
     def header(self) -> GgufHeader:
         if self._data[:4] != b"GGUF":
@@ -118,8 +113,10 @@ class _Reader:
             value = self._value(self._unpack("I"))
             if value is not None:
                 values[name] = value
-        self._check_alignment(values.get("general.alignment", DEFAULT_ALIGNMENT))
-        return GgufHeader(values, tensors, self._formats(tensors))
+        alignment = _checked_alignment(values.get("general.alignment", DEFAULT_ALIGNMENT))
+        counts, starts = self._tensors(tensors)
+        room = len(self._data) - -(-self._at // alignment) * alignment
+        return GgufHeader(values, tensors, counts, _sizes(starts, room), self._vocabulary)
 
     def _unpack(self, code: str) -> int:
         (value,) = struct.unpack_from("<" + code, self._data, self._at)
@@ -164,21 +161,21 @@ class _Reader:
             return None
         return tuple(self._unpack(code) for _ in range(count))
 
-    def _check_alignment(self, alignment: object) -> None:
-        valid = isinstance(alignment, int) and 1 <= alignment <= 65_536
-        if not valid or int(str(alignment)).bit_count() != 1:
-            raise ValueError("the alignment is out of bounds")
-
-    def _formats(self, tensors: int) -> dict[int, int]:
+    def _tensors(self, tensors: int) -> tuple[dict[int, int], list[tuple[int, str]]]:
+        """(numbers by format, where each tensor starts in the data)."""
         counts: dict[int, int] = {}
+        starts = []
         for _ in range(tensors):
-            self._string()
+            name = self._string()
             dimensions = self._bounded("I", MAX_DIMENSIONS, "number of dimensions")
             sizes = [self._unpack("Q") for _ in range(dimensions)]
             kind = self._unpack("I")
             offset = self._bounded("Q", len(self._data), "offset of a tensor")
             counts[kind] = counts.get(kind, 0) + self._elements(sizes, offset)
-        return counts
+            starts.append((offset, name))
+            if name == "token_embd.weight":
+                self._vocabulary = sizes[-1]
+        return counts, starts
 
     def _elements(self, sizes: list[int], offset: int) -> int:
         elements = 1
@@ -188,6 +185,23 @@ class _Reader:
         if not 0 < elements <= 8 * (len(self._data) - offset):
             raise ValueError("the shape of a tensor is out of bounds")
         return elements
+
+
+def _sizes(starts: list[tuple[int, str]], room: int) -> dict[str, int]:
+    """Bytes from each tensor's start to the next one's, of the last to the end of the file."""
+    starts = sorted(starts)
+    ends = [*(start for start, _ in starts), room][1:]
+    sizes = {name: end - start for (start, name), end in zip(starts, ends, strict=True)}
+    if min(sizes.values(), default=0) < 0:
+        raise ValueError("a tensor lies beyond the end of the file")
+    return sizes
+
+
+def _checked_alignment(alignment: object) -> int:
+    valid = type(alignment) is int and 1 <= alignment <= 65_536 and alignment.bit_count() == 1
+    if not valid:
+        raise ValueError("the alignment is out of bounds")
+    return int(str(alignment))
 
 
 def _format(kind: int) -> str:

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 
 from models.continuous_batching.batch import Batch
 from models.llama_cpp.bindings import NativeContext, NativeModel
+from models.llama_cpp.generator_file import N_BATCH, SCORING_ROWS
+from models.llama_cpp.gguf_memory import KvCache
 from models.llama_cpp.sampling import TokenSampler
 from models.types import SamplingParams
-
-N_BATCH = 512
-SCORING_ROWS = 32
-"""Rows of logits beyond one per slot, for scoring prompts."""
 
 
 class LlamaRunner:
     """A `TokenRunner`: weights, KV pool and compute buffers, all freed by `close`."""
 
-    def __init__(self, model: NativeModel, *, cells: int, slots: int, n_threads: int) -> None:
+    def __init__(
+        self,
+        model: NativeModel,
+        *,
+        cells: int,
+        slots: int,
+        n_threads: int,
+        kv_cache: KvCache = "f16",
+    ) -> None:
         self.vocabulary = model
         self.slots = slots
         self.n_batch = N_BATCH
@@ -29,6 +35,7 @@ class LlamaRunner:
             n_batch=N_BATCH,
             max_outputs=self.max_outputs,
             n_threads=n_threads,
+            kv_cache=kv_cache,
         )
         self.cells = self._context.cells
         self.shares_prefixes = model.shares_prefixes

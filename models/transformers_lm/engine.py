@@ -8,10 +8,11 @@ import torch
 
 from models.base import StepListener
 from models.continuous_batching.decode_loop import CACHED_SEQUENCES, DecodeLoop
-from models.continuous_batching.engine_setup import chat_form, check_counts, pool_sizes
+from models.continuous_batching.engine_setup import chat_form, check_counts
 from models.continuous_batching.engine_thread import EngineThread
 from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.pacing import MAX_STALL, PaceLimits
+from models.continuous_batching.pool_plan import PoolWish
 from models.errors import ModelLoadError
 from models.transformers_lm.loading import load_causal_lm
 from models.transformers_lm.precision import Dtype
@@ -54,15 +55,12 @@ class TransformersGenerator(ContinuousGenerator):
             )
             self._form = chat_form(chat_template or loaded.chat_template, vocabulary)
             reference = reference_of(loaded, vocabulary)
-            self._context_length, cells = pool_sizes(
-                loaded.context_length,
-                reference.kv_bytes_per_cell,
-                n_ctx=n_ctx,
-                kv_cells=kv_cells,
-                max_sequences=max_sequences,
-            )
+            wish = PoolWish(loaded.context_length, n_ctx, kv_cells, max_sequences)
+            pool = wish.modest(reference.kv_bytes_per_cell)
+            self._context_length = pool.context
+            slots = max_sequences + CACHED_SEQUENCES
             runner = TransformersRunner(
-                loaded, vocabulary, reference, cells=cells, slots=max_sequences + CACHED_SEQUENCES
+                loaded, vocabulary, reference, cells=pool.cells, slots=slots
             )
             self._runner = runner
             limits = PaceLimits(max_stall=max_stall)

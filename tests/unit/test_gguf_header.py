@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.errors import ModelLoadError
 from models.llama_cpp.gguf_header import read_gguf_header
 from tests.chat_templates import CHATML
-from tests.tiny_gguf import CONTEXT, HEADS, KV_HEADS, LAYERS, WIDTH, write_gguf
+from tests.tiny_gguf import CONTEXT, FEED_FORWARD, LAYERS, WIDTH, write_gguf
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_what_it_tells(tmp_path: Path, data: bytes) -> None:
     assert found.architecture == "llama"
     assert found.context_length == CONTEXT
     assert found.chat_template == CHATML
-    assert found.kv_bytes_per_cell == LAYERS * KV_HEADS * (WIDTH // HEADS) * 2 * 2
+    assert found.vocabulary == found.values["llama.vocab_size"]
     assert found.tensor_count == 3 + 9 * LAYERS
 
 
@@ -50,11 +50,19 @@ def test_without_a_chat_template(tmp_path: Path) -> None:
     assert read_gguf_header(path).chat_template is None
 
 
-def test_kv_heads_per_layer(tmp_path: Path) -> None:
-    found = header(tmp_path, _file(_key("a.attention.head_count_kv", 9, _numbers(2, 3))))
+def test_the_bytes_of_every_tensor(tmp_path: Path, data: bytes) -> None:
+    found = header(tmp_path, data)
+    assert found.tensors["token_embd.weight"] == 4 * WIDTH * found.vocabulary
+    assert found.tensors["blk.1.ffn_down.weight"] == 4 * WIDTH * FEED_FORWARD
+    assert len(found.tensors) == found.tensor_count
+    with pytest.raises(ModelLoadError, match="beyond the end"):
+        header(tmp_path, data[:-9000])
+
+
+def test_the_largest_of_several_numbers(tmp_path: Path) -> None:
+    found = header(tmp_path, _file(_key("a.heads", 9, _numbers(2, 3, 1))))
     found.values["general.architecture"] = "a"
-    found.values["a.attention.key_length"] = found.values["a.attention.value_length"] = 4
-    assert found.kv_bytes_per_cell == (2 + 3) * (4 + 4) * 2
+    assert (found.number("heads"), found.number("none", 7)) == (3, 7)
 
 
 def _key(name: str, kind: int, value: bytes) -> bytes:

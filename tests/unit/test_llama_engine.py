@@ -15,7 +15,9 @@ from models.continuous_batching.numpy_sampler import NumpySampler
 from models.errors import InvalidInputError, ModelLoadError
 from models.llama_cpp.bindings import NativeModel
 from models.llama_cpp.engine import LlamaCppGenerator
+from models.llama_cpp.generator_file import N_BATCH
 from models.llama_cpp.gguf_header import read_gguf_header
+from models.llama_cpp.gguf_memory import gguf_memory
 from models.llama_cpp.runner import LlamaRunner
 from models.types import GenerationRequest, SamplingParams, TokenPrompt
 from tests.generators import Recorder, chat, ids_of, request_of
@@ -125,11 +127,34 @@ def test_a_slow_format_is_loaded_with_a_warning(
     assert all(f"the format {kind} " in text for text in warned)
 
 
-def test_memory_is_weights_and_pool(path: Path) -> None:
-    engine = generator(path, kv_cells=512)
-    cell = read_gguf_header(path).kv_bytes_per_cell
-    assert 512 * cell < engine.memory_bytes < 512 * cell + path.stat().st_size
-    engine.close()
+def test_memory_is_weights_pool_and_buffers(path: Path) -> None:
+    sizes = []
+    for cells in (512, 1024):
+        engine = generator(path, kv_cells=cells)
+        sizes.append(engine.memory_bytes)
+        engine.close()
+    cell = gguf_memory(path, read_gguf_header(path)).kv_bytes_per_cell()
+    assert sizes[1] - sizes[0] == 512 * (cell + 2 * N_BATCH)
+    assert sizes[0] > path.stat().st_size / 2 + 512 * cell
+
+
+def test_a_smaller_cache(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="multiple of 32"):
+        generator(path, kv_cache="q8_0")
+    with pytest.raises(ModelLoadError, match="f16, q8_0"):
+        generator(path, kv_cache="q2")
+    wide = write_gguf(tmp_path / "wide.gguf", width=128)
+    written = []
+    for cache in ("f16", "q8_0"):
+        recorder = Recorder()
+        engine = generator(wide, recorder, kv_cache=cache, kv_cells=1024)
+        engine.add("a", request_of("the banana", temperature=0, max_tokens=1, logprobs=1))
+        written.append((engine.memory_bytes, recorder.take("a").logprobs[0].top[0].logprob))
+        engine.close()
+    (full, exact), (small, close) = written
+    kv = gguf_memory(wide, read_gguf_header(wide))
+    assert full - small == 1024 * (kv.kv_bytes_per_cell() - kv.kv_bytes_per_cell("q8_0"))
+    assert close == pytest.approx(exact, abs=0.3)
 
 
 # --- what native code must never see ------------------------------------------------------------
