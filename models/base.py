@@ -20,6 +20,8 @@ from models.types import (
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
+    DocumentQuestions,
+    DocumentTask,
     EmbeddingRequest,
     EmbeddingResult,
     EncoderInfo,
@@ -29,6 +31,8 @@ from models.types import (
     LabelScores,
     OcrRequest,
     OcrResult,
+    PageAnswers,
+    PageQuestions,
     RerankRequest,
     RerankResult,
     TextDelta,
@@ -186,3 +190,22 @@ class ClassifierLibrary(Model, Protocol):
 
 class TextRecognizer(BatchModel[OcrRequest, OcrResult], Protocol):
     """OCR: images in, pages of text lines out."""
+
+
+@runtime_checkable
+class DocumentModel(BatchModel[PageQuestions, PageAnswers], Protocol):
+    """Pages and what is asked about them in; fields, answers or labels out.
+
+    `reads_words`: a page must come with its words, which OCR has found; `sees_pixels`: with pixels.
+    """
+
+    reads_words: bool
+    sees_pixels: bool
+    document_tasks: tuple[DocumentTask, ...]
+
+    def check(self, asked: DocumentQuestions) -> None:
+        """What is submitted must have passed. Thread-safe.
+
+        Raises UnsupportedTaskError for a task that the model was not trained for, InvalidInputError
+        for a question that it cannot take.
+        """

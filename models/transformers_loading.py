@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from models.encoders.tokenization import NO_LIMIT, TextTokenizer, lowercased
 from models.errors import ModelLoadError
@@ -56,6 +57,28 @@ def load_fast_tokenizer(path: Path, **options: Any) -> Any:
     if not tokenizer.is_fast:
         raise ModelLoadError("the tokenizer has no fast (tokenizer.json) version")
     return tokenizer
+
+
+def own_copy(tokenizer: Any) -> Tokenizer:
+    """What encodes in a fast tokenizer, for a thread of its own: nothing is cut and nothing padded.
+
+    Where one thread changes such settings, others must not encode.
+    """
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def load_image_processor(path: Path) -> Any:
+    """The folder's own preparation of pictures, with Pillow. Raises ModelLoadError."""
+    try:
+        return AutoImageProcessor.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, backend="pil"
+        )
+    except LOAD_ERRORS as error:
+        LOGGER.warning("an image processor does not load", exc_info=error)
+        raise ModelLoadError("the image processor cannot be loaded") from error
 
 
 def load_tokenizer(path: Path, *, lowercase: bool = False) -> TextTokenizer:

@@ -6,21 +6,23 @@ torchvision), its own tokenizer, greedy decoding.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoImageProcessor, LogitsProcessor, VisionEncoderDecoderModel
+from transformers import LogitsProcessor, VisionEncoderDecoderModel
 
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.lines import ReadLine
-from models.transformers_loading import LOAD_ERRORS, load_fast_tokenizer, load_transformer
+from models.transformers_loading import (
+    load_fast_tokenizer,
+    load_image_processor,
+    load_transformer,
+)
 from models.types import PixelArray
 
-LOGGER = logging.getLogger(__name__)
 FAMILY = "vision-encoder-decoder"
 PAGE_ENCODERS = frozenset({"donut-swin"})
 """Donut's and Nougat's, which see a whole page."""
@@ -52,7 +54,7 @@ class ImageToText:
             raise ModelLoadError(f"the folder is not a model of the family {FAMILY}")
         self._model = load_transformer(VisionEncoderDecoderModel, folder).to(device)
         self._tokenizer = load_fast_tokenizer(path)
-        self._processor = _image_processor(path)
+        self._processor = load_image_processor(path)
         self._n_threads = n_threads
         self._batch_images = batch_images
         encoder = self._model.config.encoder.model_type
@@ -79,7 +81,7 @@ class ImageToText:
         if self._prompt:
             prompt = torch.tensor([self._prompt] * len(images), device=device)
             options["decoder_input_ids"] = prompt
-        chances = _Chances()
+        chances = Chances()
         tokens = self._model.generate(
             pixels,
             **options,
@@ -102,7 +104,7 @@ class ImageToText:
         return min(wanted, room)
 
 
-class _Chances(LogitsProcessor):  # type: ignore[misc]  # transformers has no types here
+class Chances(LogitsProcessor):  # type: ignore[misc]  # transformers has no types here
     """Remembers how sure the model was of each token it took; changes nothing."""
 
     def __init__(self) -> None:
@@ -120,13 +122,3 @@ class _Chances(LogitsProcessor):  # type: ignore[misc]  # transformers has no ty
         logs = torch.stack(self.steps, dim=1).masked_fill(~own, 0.0)
         means = (logs.sum(dim=1) / own.sum(dim=1)).exp()
         return [round(value, 5) for value in means.tolist()]
-
-
-def _image_processor(path: Path) -> Any:
-    try:
-        return AutoImageProcessor.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, backend="pil"
-        )
-    except LOAD_ERRORS as error:
-        LOGGER.warning("an image processor does not load", exc_info=error)
-        raise ModelLoadError("the image processor cannot be loaded") from error
