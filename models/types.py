@@ -8,7 +8,7 @@ length, in which an item that failed alone is its `ModelError`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -619,6 +619,57 @@ class DocumentPage:
     page: Page
     dpi: int | None = None
     text_layer: bool = False
+
+
+DocumentTask = Literal["extraction", "vqa", "classification"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentQuestions:
+    """What a document model is asked about every page of a document; `questions` are of vqa."""
+
+    task: DocumentTask
+    questions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuestions:
+    """A page as the model wants it: what is written on it and where, how it looks, or both."""
+
+    asked: DocumentQuestions
+    page: Page | None = None
+    pixels: PixelArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageField:
+    """A value found on a page, or the answer to a question, which is "" when there is none.
+
+    `probability` is the model's. `box` (left, top, right, bottom in pixels) and the mean confidence
+    of the words in it are those of models that tell places.
+    """
+
+    key: str
+    value: str
+    probability: float
+    box: tuple[float, float, float, float] | None = None
+    ocr_confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageAnswers:
+    """What a document model says of the page `index`.
+
+    `fields`: of an extraction, or one for each question. `data`: an extraction as nested JSON.
+    `labels`: of a classification, with probabilities that sum to 1.
+    """
+
+    fields: tuple[PageField, ...] = ()
+    data: Any = None
+    labels: tuple[tuple[str, float], ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    index: int = 0
 
 
 # --- anomaly detection ----------------------------------------------------------------------
