@@ -46,14 +46,24 @@ class HeaderError(ModelLoadError):
 
 def check_safetensors(path: Path) -> None:
     """Raises HeaderError, naming the file, unless the header describes exactly this file."""
+    header, data_size = _read_header(path)
+    _check_tensors(header, data_size, path.name)
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Tensor name -> "dtype", "shape" and "data_offsets", as stored. Raises HeaderError."""
+    return _read_header(path)[0]
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(what is said of the tensors, bytes after the header)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(MAX_SAFETENSORS_HEADER, size - 8):
             raise HeaderError(f"{path.name} is not a whole safetensors file: bad header length.")
-        header = _parse_header(file.read(length), path.name)
-    _check_tensors(header, size - 8 - length, path.name)
+        return _parse_header(file.read(length), path.name), size - 8 - length
 
 
 def _parse_header(raw: bytes, name: str) -> dict[str, Any]:
