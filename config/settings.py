@@ -240,7 +240,9 @@ class AppConfig(_Settings):
     model_roots: tuple[Path, ...] = ()
     """Folders under which `path` sources may lie; none by default."""
     weights_dir: Path = Field(default_factory=default_weights_dir)
-    """Cache of downloaded weights, outside the source tree."""
+    """Cache of downloaded weights, outside the source tree; every node has its own."""
+    weights_url: str | None = None
+    """Folder or fsspec URL from which nodes copy weights that one of them has fetched."""
     data_dir: DataDir = Field(default_factory=default_data_dir)
     """Fitted detectors and other artefacts that must survive restarts: a folder, or the URL of an
     object store that fsspec knows."""

@@ -11,7 +11,7 @@ from config.settings import AppConfig
 from models.encoders.cl100k import Cl100k
 from models.errors import InvalidInputError, ModelError, ModelLoadError
 from models.types import EmbeddingRequest
-from weights.cache import WeightsCache
+from weights.cache import open_cache
 from weights.fetch import fetch
 
 CL100K = "cl100k-base"
@@ -47,7 +47,7 @@ class ClientTokens:
         spec = load_catalog(ASSET_CATALOG).find(CL100K)
         if spec is None:
             raise ModelLoadError("The cl100k vocabulary is not in the catalogue of assets.")
-        cache = WeightsCache(self._config.weights_dir)
+        cache = open_cache(self._config.weights_dir, self._config.weights_url)
         path = fetch(spec, cache=cache, offline=self._config.offline)
         if path is None:
             raise ModelLoadError("The cl100k vocabulary is not on this machine.")

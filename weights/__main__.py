@@ -24,7 +24,8 @@ from config.catalog import (
 from config.paths import default_weights_dir
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
-from weights.fetch import fetch, locate
+from weights.fetch import fetch, locate, share
+from weights.store import WeightsStore, open_store
 
 VOCABULARY = "cl100k-base"
 """The asset of embedding models that take OpenAI's token ids."""
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         specs = _select(options)
     except CatalogError as error:
         parser.error(str(error))
-    cache = WeightsCache(options.dir or default_weights_dir())
+    cache = WeightsCache(options.dir or default_weights_dir(), _store(options.store, parser))
     commands = {"list": _list, "fetch": _fetch, "verify": _verify, "remove": _remove}
     invocation = Invocation(specs, options.all, cache, options.root, options.offline)
     return commands[options.command](invocation)
@@ -71,11 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalog", type=Path, metavar="FILE", help="catalogue file to use")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="weights cache to use")
     parser.add_argument(
+        "--store", metavar="URL", help="store that nodes share: copy from it, give it what it lacks"
+    )
+    parser.add_argument(
         "--root", type=Path, metavar="DIR", action="append", default=[],
         help="folder below which `path` sources lie (repeatable)",
     )  # fmt: skip
     parser.add_argument("--offline", action="store_true", help="use what is on this machine only")
     return parser
+
+
+def _store(url: str | None, parser: argparse.ArgumentParser) -> WeightsStore | None:
+    try:
+        return open_store(url)
+    except OSError as error:
+        parser.error(f"--store: {error.strerror or error}")
 
 
 def _assets_of(catalog: Catalog) -> list[ModelSpec]:
@@ -141,7 +152,9 @@ def _fetch_one(spec: ModelSpec, invocation: Invocation) -> int:
             _fetch_with_bar(spec, invocation)
             print(f"{spec.id}: fetched{_size(spec, invocation)}")
         else:
-            print(f"{spec.id}: {'already there' if found else 'built in'}{_size(spec, invocation)}")
+            state = "already there" if found else "built in"
+            shared = ", now shared" if share(spec, cache=invocation.cache) else ""
+            print(f"{spec.id}: {state}{_size(spec, invocation)}{shared}")
     except ModelLoadError as error:
         return _failed(error.message)
     return OK
@@ -185,8 +198,11 @@ def _remove(invocation: Invocation) -> int:
         print(f"removed {invocation.cache.clear()} entries")
         return OK
     for spec in invocation.specs:
-        with invocation.cache.lock(spec):
-            removed = invocation.cache.remove(spec)
+        cache = invocation.cache
+        with cache.lock(spec):
+            removed = cache.remove(spec)
+            if cache.store is not None:
+                removed |= cache.store.remove(cache.key(spec))
         print(f"{spec.id}: {'removed' if removed else 'nothing to remove'}")
     return OK
 

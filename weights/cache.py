@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from config.catalog import HubSource, ModelSpec
+from models.errors import ModelLoadError
 from weights.manifest import (
     MANIFEST_NAME,
     Damage,
@@ -30,13 +31,18 @@ from weights.manifest import (
     records_of,
     sha256_of,
 )
+from weights.store import WeightsStore, open_store
 
 
 class WeightsCache:
-    """Weights by source. Reading needs no lock; whoever changes an entry holds `lock(spec)`."""
+    """Weights by source. Reading needs no lock; whoever changes an entry holds `lock(spec)`.
 
-    def __init__(self, root: Path) -> None:
+    `store` is what the caches of several nodes are filled from, if there is one.
+    """
+
+    def __init__(self, root: Path, store: WeightsStore | None = None) -> None:
         self.root = root
+        self.store = store
 
     @staticmethod
     def key(spec: ModelSpec) -> str:
@@ -58,7 +64,7 @@ class WeightsCache:
         manifest = self.manifest(spec)
         if manifest is None:
             return None
-        folder = self._files(spec)
+        folder = self.files(spec)
         whole = all(_size(folder / name) == record.size for name, record in manifest.files.items())
         return folder / manifest.entry if whole else None
 
@@ -74,7 +80,7 @@ class WeightsCache:
         manifest = self.manifest(spec)
         if manifest is None:
             return []
-        folder = self._files(spec)
+        folder = self.files(spec)
         checks = (
             _check(folder / name, name, record, only_touched)
             for name, record in manifest.files.items()
@@ -118,7 +124,7 @@ class WeightsCache:
             self.remove(spec)
             staged.rename(self._folder("entries") / self.key(spec))
             _sync_folder(self.root / "entries")
-        return self._files(spec) / entry
+        return self.files(spec) / entry
 
     def remove(self, spec: ModelSpec) -> bool:
         """Delete the entry; False when there was none. It vanishes in one rename."""
@@ -150,16 +156,25 @@ class WeightsCache:
         found = sorted((self.root / "entries").glob(f"*/{MANIFEST_NAME}"))
         return [manifest for path in found if (manifest := Manifest.read(path)) is not None]
 
+    def files(self, spec: ModelSpec) -> Path:
+        """The folder of the entry's files, whether or not it is there."""
+        return self._entry(spec) / "files"
+
     def _entry(self, spec: ModelSpec) -> Path:
         return self.root / "entries" / self.key(spec)
-
-    def _files(self, spec: ModelSpec) -> Path:
-        return self._entry(spec) / "files"
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def open_cache(root: Path, url: str | None) -> WeightsCache:
+    """The cache of one node, filled from the store at `url`, if any. Raises ModelLoadError."""
+    try:
+        return WeightsCache(root, open_store(url))
+    except OSError as error:
+        raise ModelLoadError("The store of `weights_url` cannot be opened.") from error
 
 
 def _size(path: Path) -> int | None:

