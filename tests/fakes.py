@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from deployments.file_store import FileStore
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import Clients, make_clients
 from deployments.ingress.server import DeploymentState, Server
+from deployments.metric_catalog import Metric
 from models.types import ReplicaStatus
 
 Method = Callable[..., Awaitable[Any]]
@@ -53,9 +55,39 @@ class FakeReplicas:
 class FakeCluster:
     def __init__(self, states: list[DeploymentState] | None = None) -> None:
         self.states = states or [DeploymentState("Ingress", "HEALTHY", 1)]
+        self.exporter: str | None = None
 
     async def deployments(self) -> list[DeploymentState]:
         return self.states
+
+    def metrics_url(self) -> str | None:
+        return self.exporter
+
+
+class FakeMetrics:
+    """What was recorded, and that every call had the labels of its metric."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.values: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+
+    def add(self, metric: Metric, amount: float, **labels: str) -> None:
+        assert metric.kind == "counter"
+        if amount:
+            self.totals[self._key(metric, labels)] += amount  # type: ignore[assignment]
+
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        assert metric.kind == "histogram"
+        self.values.setdefault(self._key(metric, labels), []).append(value)
+
+    def set(self, metric: Metric, value: float, **labels: str) -> None:
+        assert metric.kind == "gauge"
+        self.values[self._key(metric, labels)] = [value]
+
+    @staticmethod
+    def _key(metric: Metric, labels: dict[str, str]) -> tuple[str, tuple[str, ...]]:
+        assert set(labels) == set(metric.labels), (metric.name, labels)
+        return metric.name, tuple(labels[name] for name in metric.labels)
 
 
 def spec(model_id: str, task: Task, *aliases: str) -> ModelSpec:
@@ -99,6 +131,7 @@ def make_server(
     *,
     config: AppConfig | None = None,
     cluster: FakeCluster | None = None,
+    metrics: FakeMetrics | None = None,
 ) -> Server:
     """A server whose tasks are the given fakes; tasks that are not given fail when called.
 
@@ -111,7 +144,14 @@ def make_server(
     replicas = replicas or {}
     of = {task: replicas.get(task, FakeReplicas()) for task in Clients.__slots__}
     files = FileStore.of(config)
-    return Server(config, CATALOG, make_clients(config, of), cluster or FakeCluster(), files)
+    return Server(
+        config,
+        CATALOG,
+        make_clients(config, of),
+        cluster or FakeCluster(),
+        files,
+        metrics or FakeMetrics(),
+    )
 
 
 def make_client(replicas: dict[str, FakeReplicas] | None = None, **options: Any) -> TestClient:

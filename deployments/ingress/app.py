@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from deployments.ingress.access import Gate, check_allowed
 from deployments.ingress.bodies import BodyDeadline, read_json
 from deployments.ingress.errors import ErrorBoundary
+from deployments.ingress.observer import Observer
+from deployments.ingress.request_record import note_route
 from deployments.ingress.routes import (
     anomaly,
     chat,
@@ -27,6 +29,7 @@ from deployments.ingress.routes import (
     embeddings,
     files,
     health,
+    metrics,
     models,
     moderations,
     ner,
@@ -38,7 +41,8 @@ from deployments.ingress.routes import (
     tokenization,
 )
 from deployments.ingress.routes.docs import docs_endpoints
-from deployments.ingress.server import Endpoint, Server
+from deployments.ingress.server import Endpoint, Server, running_replicas
+from deployments.ingress.wake_watch import WakeWatch
 
 TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,
@@ -61,6 +65,7 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *anomaly.ENDPOINTS,
     *models.ENDPOINTS,
     *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
 )
 
 
@@ -79,7 +84,8 @@ def make_app(server: Server) -> ASGIApp:
     # A bare router: Starlette's own error middleware would answer before the boundary does, and
     # /v1/models/ must not answer with a redirect that loses the body of a POST.
     router = BodyDeadline(Router(routes, redirect_slashes=False), server.config.deadlines.body_s)
-    return ErrorBoundary(Gate(router, server.config.access))
+    answered = ErrorBoundary(Gate(router, server.config.access))
+    return Observer(answered, server.metrics, WakeWatch(partial(running_replicas, server.cluster)))
 
 
 def _route(server: Server, path: str, endpoints: list[Endpoint]) -> Route:
@@ -99,6 +105,7 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
     max_bytes = limits.max_upload_bytes if endpoint.uploads else limits.max_body_bytes
 
     async def handle(request: Request) -> Response:
+        note_route(endpoint.path)
         check_allowed(endpoint.path, endpoint.tag)
         body: Any = None
         if endpoint.reader is not None:

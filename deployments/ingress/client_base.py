@@ -12,6 +12,7 @@ from config.settings import CoalescingSettings
 from deployments.ingress.access import caller_name, spend
 from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.replicas import Replicas
+from deployments.ingress.request_record import note_usage
 from models.errors import DeadlineExceededError
 from models.types import ReplicaStatus, Usage
 
@@ -65,6 +66,7 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
         usage = getattr(result, "usage", None)  # what reads no texts has none
         if isinstance(usage, Usage):
             spend(usage.prompt_tokens)
+            note_usage(usage)
         return result
 
     def _deadline(self) -> AbstractAsyncContextManager[None]:

@@ -13,6 +13,7 @@ from deployments.ingress.anomaly_client import AnomalyClient
 from deployments.ingress.client_base import BatchClient, TaskClient, deadline_exceeded, within
 from deployments.ingress.generation_session import GenerationSession
 from deployments.ingress.replicas import Replicas
+from deployments.ingress.request_record import note_deltas
 from deployments.ingress.token_meter import TokenMeter
 from models.types import (
     ChatPrompt,
@@ -66,6 +67,7 @@ class GenerationClient(TaskClient):
                 while not call.finished:
                     deltas = await call.take()
                     meter.add(deltas)
+                    note_deltas(deltas)
                     yield deltas
             finally:
                 deadline.cancel()

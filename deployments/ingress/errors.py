@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.error_texts import presentable
+from deployments.ingress.request_record import note_error
 from models.errors import (
     DeadlineExceededError,
     EngineDeadError,
@@ -155,6 +156,7 @@ def _names_a_field(part: int | str) -> bool:
 def error_response(error: Exception) -> Response:
     """The JSON answer to an exception, with Retry-After where trying again can help."""
     answer, body = describe(error)
+    note_error(answer.code)
     if answer.status >= 500 and not isinstance(error, ModelError):
         logger.exception("Request failed", exc_info=error)
     headers = dict(getattr(error, "headers", None) or {})
@@ -252,4 +254,6 @@ async def ending_with_failure(items: AsyncIterator[T]) -> AsyncIterator[T | Stre
     except Exception as error:
         if not isinstance(error, ModelError):
             logger.exception("Stream failed", exc_info=error)
-        yield StreamFailure(describe(error)[1])
+        answer, body = describe(error)
+        note_error(answer.code)
+        yield StreamFailure(body)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview
@@ -17,6 +19,7 @@ from deployments.handles import TaskHandle
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
 from deployments.ingress.server import DeploymentState, Server
+from deployments.metrics import RayMetrics
 
 
 class Ingress:
@@ -27,7 +30,9 @@ class Ingress:
     ) -> None:
         replicas = {task: TaskHandle(task, handle) for task, handle in tasks.items()}
         clients = make_clients(config, replicas)
-        self._server = Server(config, catalog, clients, ServeCluster(), FileStore.of(config))
+        self._server = Server(
+            config, catalog, clients, ServeCluster(), FileStore.of(config), RayMetrics()
+        )
 
     def asgi_app(self) -> ASGIApp:
         return make_app(self._server)
@@ -54,3 +59,15 @@ class ServeCluster:
             )
             for deployment, overview in application.deployments.items()
         ]
+
+    @cached_property
+    def _metrics_url(self) -> str | None:
+        """Ray tells where each node exports its metrics; that stays for the life of the node."""
+        node_id = ray.get_runtime_context().get_node_id()
+        node = next(node for node in ray.nodes() if node["NodeID"] == node_id)
+        host, port = node["NodeManagerAddress"], node["MetricsExportPort"]
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{port}/metrics" if port else None
+
+    def metrics_url(self) -> str | None:
+        return self._metrics_url

@@ -14,6 +14,8 @@ from config.catalog import Catalog, ModelSpec, Task
 from config.settings import AppConfig
 from deployments.file_store import FileStore
 from deployments.ingress.clients import Clients
+from deployments.ingress.request_record import note_model
+from deployments.metric_catalog import Metrics
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 
 
@@ -32,6 +34,14 @@ class Cluster(Protocol):
 
     async def deployments(self) -> list[DeploymentState]: ...
 
+    def metrics_url(self) -> str | None:
+        """Where this node's metrics are exported; None where they are not. Blocking."""
+
+
+async def running_replicas(cluster: Cluster, task: str) -> int:
+    """Of the deployment of a task, which is named after it."""
+    return sum(s.replicas for s in await cluster.deployments() if s.name.lower() == task)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -42,14 +52,18 @@ class Server:
     clients: Clients
     cluster: Cluster
     files: FileStore
+    metrics: Metrics
 
     def model(self, name: str | None, task: Task) -> ModelSpec:
         """The model of that id or alias, or the task's first model when none is named.
 
         Raises ModelNotFoundError, UnsupportedTaskError. Never answers with another model.
         """
-        if name is None:
-            return self._default_model(task)
+        spec = self._default_model(task) if name is None else self._named_model(name, task)
+        note_model(spec.task, spec.id)
+        return spec
+
+    def _named_model(self, name: str, task: Task) -> ModelSpec:
         spec = self.catalog.find(name)
         if spec is None:
             raise ModelNotFoundError(name)

@@ -1,0 +1,109 @@
+"""What becomes known of one HTTP request on its way, for its log line and its metrics.
+
+The record travels in a context variable: whoever learns something notes it, without being handed
+anything. Nothing that a client wrote is noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from models.types import ChoiceDelta, Usage
+
+NONE = "none"
+"""The label of what a request does not have."""
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Times are those of `time.monotonic`, 0 where something has not happened.
+
+    `on_model` is called once, when the request is found to be for a model.
+    """
+
+    on_model: Callable[[RequestRecord], None] | None = None
+    begun: float = field(default_factory=time.monotonic)
+    route: str = NONE
+    task: str = NONE
+    model: str = NONE
+    status: int = 0
+    code: str = ""
+    answered: float = 0.0
+    first_text: float = 0.0
+    last_text: float = 0.0
+    longest_choice: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    woke: bool = False
+    wake_probe: asyncio.TimerHandle | None = None
+
+    @property
+    def inter_token_s(self) -> float | None:
+        """Mean time per token after the first; choices are generated side by side."""
+        if self.longest_choice < 2:
+            return None
+        return (self.last_text - self.first_text) / (self.longest_choice - 1)
+
+    def count(self, usage: Usage) -> None:
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.longest_choice = max(self.longest_choice, usage.completion_tokens)
+
+
+_current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
+
+
+@contextmanager
+def recording(record: RequestRecord) -> Iterator[None]:
+    """What is noted inside is noted there."""
+    token = _current.set(record)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def note_route(path: str) -> None:
+    """The template, as the table of routes has it."""
+    if (record := _current.get()) is not None:
+        record.route = path
+
+
+def note_model(task: str, model_id: str) -> None:
+    """An id of the catalogue, whatever the client called it."""
+    record = _current.get()
+    if record is None:
+        return
+    first, record.task, record.model = record.model == NONE, task, model_id
+    if first and record.on_model is not None:
+        record.on_model(record)
+
+
+def note_error(code: str | None) -> None:
+    """The code of the error that the request ends with."""
+    if (record := _current.get()) is not None:
+        record.code = code or "unknown"
+
+
+def note_usage(usage: Usage) -> None:
+    if (record := _current.get()) is not None:
+        record.count(usage)
+
+
+def note_deltas(deltas: Iterable[ChoiceDelta]) -> None:
+    """Text that has just arrived. Called once per engine step and call."""
+    record = _current.get()
+    if record is None:
+        return
+    record.last_text = time.monotonic()
+    record.first_text = record.first_text or record.last_text
+    for item in deltas:
+        if item.delta.usage is not None:
+            record.count(item.delta.usage)

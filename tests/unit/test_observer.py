@@ -1,0 +1,221 @@
+"""What is recorded and logged of a request, over HTTP against fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from deployments.ingress.app import make_app
+from deployments.ingress.request_record import RequestRecord
+from deployments.ingress.server import DeploymentState
+from deployments.ingress.wake_watch import WakeWatch
+from models.errors import EngineDeadError, OverloadedError
+from models.types import ChoiceDelta, Delivery, EmbeddingResult, TextDelta, Usage
+from tests.fakes import FakeCluster, FakeMetrics, FakeReplicas, make_server
+
+CHAT = {"model": "vendor/chat-model", "messages": [{"role": "user", "content": "CANARY"}]}
+EMBED = {"model": "embedding-model", "input": "a"}
+LABELS = ("generation", "chat-model")
+
+
+async def embed(model_id: str, requests: list[Any]) -> list[Any]:
+    return [EmbeddingResult(np.ones((1, 2), np.float32), Usage(7), (7,)) for _ in requests]
+
+
+async def busy(*args: Any) -> Any:
+    raise OverloadedError("Too many.", 1.0)
+
+
+async def generate(
+    session_id: str, call_id: str, model_id: str, requests: list[Any]
+) -> AsyncGenerator[list[Delivery]]:
+    yield []
+    yield [Delivery(call_id, (ChoiceDelta(0, TextDelta("Hel")),))]
+    yield [Delivery(call_id, (ChoiceDelta(0, TextDelta("lo")),))]
+    last = TextDelta("", finish_reason="stop", usage=Usage(10, 3, 6))
+    yield [Delivery(call_id, (ChoiceDelta(0, last),))]
+
+
+async def break_off(
+    session_id: str, call_id: str, model_id: str, requests: list[Any]
+) -> AsyncGenerator[list[Delivery]]:
+    yield [Delivery(call_id, (ChoiceDelta(0, TextDelta("Hel")),))]
+    yield [Delivery(call_id, (), EngineDeadError("gone"))]
+
+
+REPLICAS = {
+    "generation": FakeReplicas(streams={"generate": generate}),
+    "embedding": FakeReplicas({"embed": embed}),
+    "rerank": FakeReplicas({"rank": busy}),
+}
+
+
+@pytest.fixture
+def metrics() -> FakeMetrics:
+    return FakeMetrics()
+
+
+@pytest.fixture
+def client(metrics: FakeMetrics) -> TestClient:
+    return TestClient(make_app(make_server(REPLICAS, metrics=metrics)))
+
+
+def test_a_request_counts_with_its_model_route_and_status(
+    client: TestClient, metrics: FakeMetrics
+) -> None:
+    assert client.post("/v1/embeddings", json=EMBED).status_code == 200
+    key = ("embedding", "embedding-model", "/v1/embeddings", "200")
+    assert metrics.totals["inference_requests", key] == 1
+    assert metrics.totals["inference_prompt_tokens", key[:2]] == 7
+    (seconds,) = metrics.values["inference_request_duration_seconds", key[:2]]
+    assert 0 < seconds < 60
+    assert metrics.values["inference_requests_in_flight", ()] == [0]
+
+
+def test_an_alias_counts_as_the_id_of_the_catalogue(
+    client: TestClient, metrics: FakeMetrics
+) -> None:
+    assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+    assert metrics.totals["inference_requests", (*LABELS, "/v1/chat/completions", "200")] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_generation_tells_its_tokens_and_their_times(
+    client: TestClient, metrics: FakeMetrics, stream: bool
+) -> None:
+    client.post("/v1/chat/completions", json={**CHAT, "stream": stream})
+    assert metrics.totals["inference_prompt_tokens", LABELS] == 10
+    assert metrics.totals["inference_completion_tokens", LABELS] == 3
+    assert metrics.totals["inference_prefix_cache_hit_tokens", LABELS] == 6
+    (first,) = metrics.values["inference_time_to_first_token_seconds", LABELS]
+    (between,) = metrics.values["inference_inter_token_latency_seconds", LABELS]
+    assert 0 < first < 60
+    assert 0 <= between < 60
+
+
+def test_errors_count_with_the_code_of_their_body(client: TestClient, metrics: FakeMetrics) -> None:
+    body = {"model": "rerank-model", "query": "q", "documents": ["d"]}
+    assert client.post("/v1/rerank", json=body).status_code == 429
+    key = ("rerank", "rerank-model", "rate_limit_exceeded")
+    assert metrics.totals["inference_request_errors", key] == 1
+
+
+def test_an_error_inside_a_stream_counts_too(metrics: FakeMetrics) -> None:
+    replicas = {"generation": FakeReplicas(streams={"generate": break_off})}
+    client = TestClient(make_app(make_server(replicas, metrics=metrics)))
+    client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    assert metrics.totals["inference_request_errors", (*LABELS, "engine_died")] == 1
+    assert metrics.totals["inference_requests", (*LABELS, "/v1/chat/completions", "200")] == 1
+
+
+@pytest.mark.parametrize("path", ["/CANARY", "/v1/models/CANARY", "/v1/embeddings"])
+def test_nothing_that_a_client_wrote_becomes_a_label_or_a_log_line(
+    client: TestClient, metrics: FakeMetrics, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    with caplog.at_level(logging.DEBUG, "ray.serve"):
+        client.post(path, json={"model": "CANARY", "input": "CANARY"})
+        client.get(path, headers={"x-canary": "CANARY"})
+        client.request("CANARY", path)
+    assert len(caplog.records) >= 3
+    assert not [r for r in caplog.records if "CANARY" in str(r.__dict__)]
+    assert "CANARY" not in str(metrics.totals) + str(metrics.values)
+
+
+def test_the_log_line_says_what_happened(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        client.get("/health")
+        client.post("/v1/embeddings", json=EMBED)
+    (line,) = caplog.records
+    said = line.__dict__
+    assert line.getMessage() == "POST /v1/embeddings 200"
+    assert (said["task"], said["model"], said["status"]) == ("embedding", "embedding-model", 200)
+    assert (said["http_route"], said["prompt_tokens"], said["code"]) == ("/v1/embeddings", 7, "")
+    assert said["duration_ms"] > 0
+
+
+async def test_a_client_that_left_is_told_from_an_answer(metrics: FakeMetrics) -> None:
+    called = asyncio.Event()
+
+    async def never(*args: Any) -> Any:
+        called.set()
+        await asyncio.Event().wait()
+
+    server = make_server({"embedding": FakeReplicas({"embed": never})}, metrics=metrics)
+    transport = httpx.ASGITransport(make_app(server))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        asking = asyncio.create_task(client.post("/v1/embeddings", json=EMBED))
+        await called.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+    key = ("embedding", "embedding-model", "/v1/embeddings", "499")
+    assert metrics.totals["inference_requests", key] == 1
+    assert metrics.values["inference_requests_in_flight", ()] == [0]
+
+
+async def test_a_request_that_finds_no_replica_tells_how_long_the_wake_took(
+    metrics: FakeMetrics,
+) -> None:
+    cluster = FakeCluster([DeploymentState("Embedding", "HEALTHY", 0)])
+    asked = asyncio.Event()
+    states = cluster.deployments
+
+    async def deployments() -> list[DeploymentState]:
+        asked.set()
+        return await states()
+
+    cluster.deployments = deployments  # type: ignore[method-assign]
+
+    async def slow(model_id: str, requests: list[Any]) -> list[Any]:
+        await asked.wait()
+        await asyncio.sleep(0)
+        return await embed(model_id, requests)
+
+    replicas = {"embedding": FakeReplicas({"embed": slow})}
+    transport = httpx.ASGITransport(
+        make_app(make_server(replicas, cluster=cluster, metrics=metrics))
+    )
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for _ in range(2):  # the second one finds the task awake and asks nobody
+            assert (await client.post("/v1/embeddings", json=EMBED)).status_code == 200
+    (wake,) = metrics.values["inference_wake_seconds", ("embedding", "embedding-model")]
+    assert wake >= 0.25
+
+
+async def test_a_slow_request_of_a_running_task_is_no_wake() -> None:
+    asked = asyncio.Event()
+
+    async def running(task: str) -> int:
+        assert task == "embedding"
+        asked.set()
+        return 1
+
+    watch, record = WakeWatch(running), RequestRecord(task="embedding")
+    watch.begun(record)
+    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.sleep(0)
+    assert not record.woke
+
+
+async def test_a_quick_request_asks_nobody() -> None:
+    async def running(task: str) -> int:
+        raise AssertionError(task)
+
+    watch, record = WakeWatch(running), RequestRecord(task="embedding", status=200)
+    watch.begun(record)
+    assert record.wake_probe is not None
+    record.answered = time.monotonic()
+    watch.ended(record)
+    assert record.wake_probe.cancelled()
+    later = RequestRecord(task="embedding")
+    watch.begun(later)
+    assert later.wake_probe is None
