@@ -39,6 +39,7 @@ ENGINE_TASKS: dict[str, frozenset[Task]] = {
     "onnx": frozenset({"embedding", "rerank", "classification"}),
     "rapidocr": frozenset({"ocr"}),
     "tesseract": frozenset({"ocr"}),
+    "documents": frozenset({"ocr"}),
     "classifiers": frozenset({"classification"}),
     "detectors": frozenset({"anomaly"}),
     "toy": frozenset({"generation", "embedding", "rerank", "ocr", "classification"}),
@@ -205,6 +206,7 @@ class ModelSpec(_Entry):
         "onnx",
         "rapidocr",
         "tesseract",
+        "documents",
         "classifiers",
         "detectors",
         "toy",
@@ -227,6 +229,11 @@ class ModelSpec(_Entry):
         if self.task not in ENGINE_TASKS[self.engine]:
             raise ValueError(f"engine '{self.engine}' does not serve task '{self.task}'")
         return self
+
+    @property
+    def reads_documents(self) -> bool:
+        """It says what is in documents; other models of its task read their text."""
+        return self.engine == "documents"
 
     @property
     def moderation_labels(self) -> dict[str, str]:

@@ -5,29 +5,50 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from models.documents.opening import Document, SourcePage
 from models.types import DocumentPage, Page, PixelArray
 
 Recognize = Callable[[PixelArray], Awaitable[Page]]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-async def read_pages(
+def read_pages(
     document: Document, recognize: Recognize, *, in_flight: int
 ) -> AsyncGenerator[DocumentPage]:
-    """The selected pages in order, each as soon as it has been read.
+    """The selected pages, each as soon as it has been read; see `pages_in_order`."""
 
-    At most `in_flight` pages exist between being rendered and being taken. Raises what rendering or
-    recognition raise; closing the generator ends both.
+    async def read(source: SourcePage) -> DocumentPage:
+        if isinstance(source.content, Page):
+            return DocumentPage(source.index, source.content, source.dpi, text_layer=True)
+        page = await recognize(source.content)
+        return DocumentPage(source.index, page, source.dpi)
+
+    return pages_in_order(document, document.page, read, in_flight=in_flight)
+
+
+async def pages_in_order(
+    document: Document,
+    render: Callable[[int], T],
+    work: Callable[[T], Awaitable[R]],
+    *,
+    in_flight: int,
+) -> AsyncGenerator[R]:
+    """`work` on what `render`, in a thread, makes of each selected page; results in order.
+
+    At most `in_flight` pages exist between being rendered and being taken. Raises what `render` or
+    `work` raise; closing the generator ends both.
     """
     rendering = asyncio.Lock()  # first come, first served, so pages are rendered in order
 
-    async def read(index: int) -> DocumentPage:
+    async def read(index: int) -> R:
         async with rendering:
-            source = await asyncio.to_thread(document.page, index)
-        return await _read(source, recognize)
+            rendered = await asyncio.to_thread(render, index)
+        return await work(rendered)
 
-    reading: deque[asyncio.Task[DocumentPage]] = deque()
+    reading: deque[asyncio.Task[R]] = deque()
     try:
         for index in document.selected:
             reading.append(asyncio.ensure_future(read(index)))
@@ -39,10 +60,3 @@ async def read_pages(
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-
-
-async def _read(source: SourcePage, recognize: Recognize) -> DocumentPage:
-    if isinstance(source.content, Page):
-        return DocumentPage(source.index, source.content, source.dpi, text_layer=True)
-    page = await recognize(source.content)
-    return DocumentPage(source.index, page, source.dpi)

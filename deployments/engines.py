@@ -16,6 +16,7 @@ from config.settings import AppConfig, TaskSettings
 from models.base import (
     Classifier,
     ClassifierLibrary,
+    DocumentModel,
     Encoder,
     EntityRecognizer,
     Generator,
@@ -235,6 +236,13 @@ def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> Anoma
         spec,
         AnomalyService,
         root=config.data_root("detectors"),
+def document_model(spec: ModelSpec, config: AppConfig, resources: Resources) -> DocumentModel:
+    from models.document_models.families import document_model as make
+
+    options = {"n_threads": resources.n_threads, "device": resources.device}
+    return build(spec, make, path=weights_of(spec, config), **options)
+
+
         n_threads=resources.n_threads,
         fit_memory_bytes=settings.fit_memory_bytes,
         fit_s=config.deadlines.fit_s,
