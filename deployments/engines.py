@@ -228,6 +228,13 @@ def _transformers_recognizer(spec: ModelSpec, path: Path, resources: Resources) 
     return build(spec, make, path=path, n_threads=resources.n_threads, device=resources.device)
 
 
+def document_model(spec: ModelSpec, config: AppConfig, resources: Resources) -> DocumentModel:
+    from models.document_models.families import document_model as make
+
+    options = {"n_threads": resources.n_threads, "device": resources.device}
+    return build(spec, make, path=weights_of(spec, config), **options)
+
+
 def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> AnomalyService:
     from models.anomaly.service import AnomalyService
 
@@ -236,13 +243,6 @@ def detectors(spec: ModelSpec, config: AppConfig, resources: Resources) -> Anoma
         spec,
         AnomalyService,
         root=config.data_root("detectors"),
-def document_model(spec: ModelSpec, config: AppConfig, resources: Resources) -> DocumentModel:
-    from models.document_models.families import document_model as make
-
-    options = {"n_threads": resources.n_threads, "device": resources.device}
-    return build(spec, make, path=weights_of(spec, config), **options)
-
-
         n_threads=resources.n_threads,
         fit_memory_bytes=settings.fit_memory_bytes,
         fit_s=config.deadlines.fit_s,
