@@ -31,7 +31,7 @@ class Classification(ModelReplica[ClassificationModel]):
     task: ClassVar[Task] = "classification"
 
     def load(self, spec: ModelSpec) -> ClassificationModel:
-        return classifier(spec, self._config, self._resources)
+        return classifier(spec, self._config, self.resources_of(spec))
 
     async def classify(
         self, model_id: str, requests: list[ClassificationRequest]

@@ -28,7 +28,7 @@ class Embedding(ModelReplica[Encoder]):
         self._cache = EmbeddingCache(config.embedding.cache_entries)
 
     def load(self, spec: ModelSpec) -> Encoder:
-        return encoder(spec, self._config, self._resources)
+        return encoder(spec, self._config, self.resources_of(spec))
 
     async def embed(
         self, model_id: str, requests: list[EmbeddingRequest]
@@ -62,6 +62,9 @@ class Embedding(ModelReplica[Encoder]):
     ) -> list[EmbeddingResult | ModelError]:
         """The results, computed where the cache does not have them."""
         lookups = [self._cache.look_up(model_id, request) for request in requests]
+        if self._config.embedding.cache_entries:
+            known = [entry is not None for lookup in lookups for entry in lookup.known]
+            self._metrics.looked_up(model_id, len(known), sum(known))
         missing = [lookup.missing for lookup in lookups if lookup.missing is not None]
         computed = iter(await self._computed(model_id, missing) if missing else ())
         results: list[EmbeddingResult | ModelError] = []

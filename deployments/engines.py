@@ -25,8 +25,9 @@ from models.base import (
     StepListener,
     TextRecognizer,
 )
+from models.batching import BatchListener
 from models.errors import ModelLoadError
-from weights.cache import WeightsCache
+from weights.cache import open_cache
 from weights.fetch import fetch
 from weights.pip_download import Progress
 
@@ -43,6 +44,8 @@ class Resources:
 
     n_threads: int
     gpu: bool = False
+    on_batch: BatchListener | None = None
+    """Hears of every batch of text encoders."""
 
     @property
     def device(self) -> str:
@@ -76,7 +79,7 @@ def fetch_weights(
     """As `weights_of`; None for a model that has none."""
     return fetch(
         spec,
-        cache=WeightsCache(config.weights_dir),
+        cache=open_cache(config.weights_dir, config.weights_url),
         roots=config.model_roots,
         offline=config.offline,
         progress=progress,
@@ -127,12 +130,17 @@ def generator(
     return build(spec, LlamaCppGenerator, **options, n_gpu_layers=resources.gpu_layers)
 
 
+def _text_options(path: Path, resources: Resources) -> dict[str, Any]:
+    """What the engines of encoders, rerankers and classifiers have in common."""
+    return {"path": path, "n_threads": resources.n_threads, "on_batch": resources.on_batch}
+
+
 def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder:
     if spec.engine == "toy":
         from models.toy.encoder import ToyEncoder
 
-        return build(spec, ToyEncoder)
-    options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
+        return build(spec, ToyEncoder, on_batch=resources.on_batch)
+    options = _text_options(weights_of(spec, config), resources)
     if spec.engine == "onnx":
         from models.encoders.onnx_encoder import OnnxEncoder
 
@@ -150,8 +158,8 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
     if spec.engine == "toy":
         from models.toy.encoder import ToyReranker
 
-        return build(spec, ToyReranker)
-    options = {"path": weights_of(spec, config), "n_threads": resources.n_threads}
+        return build(spec, ToyReranker, on_batch=resources.on_batch)
+    options = _text_options(weights_of(spec, config), resources)
     if spec.engine == "onnx":
         from models.encoders.onnx_cross_encoder import OnnxReranker
 
@@ -174,7 +182,7 @@ def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> Clas
     if spec.engine == "toy":
         from models.toy.classifier import toy_classifier
 
-        return build(spec, toy_classifier)
+        return build(spec, toy_classifier, on_batch=resources.on_batch)
     path = weights_of(spec, config)
     if spec.engine == "onnx":
         return _onnx_classifier(spec, path, resources)
@@ -188,7 +196,7 @@ def _onnx_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Class
 
     kinds = {"sequence": OnnxClassifier, "token": OnnxTokenClassifier}
     make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
-    return build(spec, make, path=path, n_threads=resources.n_threads)
+    return build(spec, make, **_text_options(path, resources))
 
 
 def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> ClassificationModel:
@@ -198,7 +206,7 @@ def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Clas
 
     kinds = {"sequence": TorchClassifier, "token": TorchTokenClassifier}
     make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
-    return build(spec, make, path=path, n_threads=resources.n_threads, device=resources.device)
+    return build(spec, make, **_text_options(path, resources), device=resources.device)
 
 
 def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from config.catalog import ModelSpec
+from deployments.model_events import ModelEvents, NoEvents
 from deployments.model_loading import ModelLoader
 from deployments.model_loads import LoadLimits, ModelLoads
 from deployments.model_room import ModelRoom
@@ -44,6 +45,7 @@ class ModelCache(Generic[M]):
         ttl_s: float = TTL_S,
         budget_bytes: int | None = None,
         preload: Collection[str] = (),
+        events: ModelEvents | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -51,8 +53,9 @@ class ModelCache(Generic[M]):
         for spec in specs:
             wanted = spec.id in preload
             self._slots[spec.id] = Slot(spec, PINNED if wanted else ttl_s, wanted)
-        self._room = ModelRoom(self._slots.values(), loader, budget_bytes)
-        self._loads = ModelLoads(loader, self._room, limits, clock)
+        events = events or NoEvents()
+        self._room = ModelRoom(self._slots.values(), loader, budget_bytes, events)
+        self._loads = ModelLoads(loader, self._room, limits, clock, events)
 
     @asynccontextmanager
     async def use(self, model_id: str) -> AsyncIterator[M]:
@@ -103,7 +106,7 @@ class ModelCache(Generic[M]):
         now = self._clock()
         for slot in self._slots.values():
             if slot.expired(now):
-                self._room.leave(slot)
+                self._room.leave(slot, "idle")
             elif slot.wanted and slot.model is None and now >= slot.retry_at:
                 self._loads.begin(slot)
             self._loads.give_up_when_stuck(slot)
@@ -163,4 +166,4 @@ class ModelCache(Generic[M]):
 
     def _leave_at_once_if_asked(self, slot: Slot[M]) -> None:
         if slot.ttl_s == 0 and slot.idle:
-            self._room.leave(slot)
+            self._room.leave(slot, "asked")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from deployments.model_events import ModelEvents
 from deployments.model_loading import ModelLoader
 from deployments.model_room import ModelRoom
 from deployments.model_slot import Slot
@@ -39,11 +40,13 @@ class ModelLoads(Generic[M]):
         room: ModelRoom,
         limits: LoadLimits,
         clock: Callable[[], float],
+        events: ModelEvents,
     ) -> None:
         self._loader = loader
         self._room = room
         self._limits = limits
         self._clock = clock
+        self._events = events
 
     async def loaded(self, slot: Slot[M]) -> M:
         """Raises LoadTimeoutError while the load goes on, ModelLoadError when it failed (for the
@@ -92,6 +95,7 @@ class ModelLoads(Generic[M]):
         slot.error, slot.failures, slot.last_used = None, 0, now
         slot.load_seconds = now - start
         logger.info("Loaded model %s in %.1f s.", slot.spec.id, slot.load_seconds)
+        self._events.loaded(slot.spec.id, slot.load_seconds)
         return model
 
     async def _load_in_steps(self, slot: Slot[M]) -> M:
@@ -124,6 +128,7 @@ class ModelLoads(Generic[M]):
         backoff = min(FIRST_BACKOFF_S * 2 ** (slot.failures - 1), LONGEST_BACKOFF_S)
         slot.error, slot.retry_at, slot.n_bytes = error, self._clock() + backoff, 0
         logger.warning("Loading model %s failed: %s", slot.spec.id, error.message)
+        self._events.load_failed(slot.spec.id)
 
 
 def _watched(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from deployments.model_events import ModelEvents, Reason
 from deployments.model_loading import ModelLoader
 from deployments.model_slot import PINNED, Slot
 from models.errors import MemoryRefusedError
@@ -18,13 +19,18 @@ class ModelRoom:
     """Idle models leave, the least recently used first; pinned ones and those in use stay."""
 
     def __init__(
-        self, slots: Collection[Slot[Any]], loader: ModelLoader[Any], budget_bytes: int | None
+        self,
+        slots: Collection[Slot[Any]],
+        loader: ModelLoader[Any],
+        budget_bytes: int | None,
+        events: ModelEvents,
     ) -> None:
         self._slots = slots
         self._loader = loader
         self._budget_bytes = budget_bytes
+        self._events = events
 
-    def leave(self, slot: Slot[Any]) -> asyncio.Task[None]:
+    def leave(self, slot: Slot[Any], reason: Reason) -> asyncio.Task[None]:
         """Free an idle model. Who wants it again waits for this first."""
         model, slot.model = [slot.model], None
         slot.n_bytes, slot.keep_alive_s = 0, None
@@ -33,7 +39,8 @@ class ModelRoom:
 
         def left(task: asyncio.Task[None]) -> None:
             slot.leaving = None
-            logger.info("Unloaded model %s.", slot.spec.id)
+            logger.info("Unloaded model %s: %s.", slot.spec.id, reason)
+            self._events.unloaded(slot.spec.id, reason)
 
         leaving.add_done_callback(left)
         return leaving
@@ -57,7 +64,7 @@ class ModelRoom:
 
     def free(self, n_bytes: float) -> list[asyncio.Task[None]]:
         """Let idle models go that hold `n_bytes` together, or all that are; those that leave."""
-        return [self.leave(slot) for slot in least_recently_used(self._slots, n_bytes)]
+        return [self.leave(slot, "room") for slot in least_recently_used(self._slots, n_bytes)]
 
     def _excess(self) -> float:
         if self._budget_bytes is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import ray
@@ -15,9 +16,11 @@ from config.settings import AppConfig
 from deployments.engines import Resources, fetch_weights, threads_of
 from deployments.memory_ledger import MemoryLedger, NoLedger
 from deployments.memory_watch import MemoryWatch
+from deployments.metrics import RayMetrics
 from deployments.model_cache import ModelCache
 from deployments.model_loading import ModelLoader
 from deployments.model_loads import LoadLimits
+from deployments.replica_metrics import ReplicaMetrics
 from deployments.scaling import HELD
 from deployments.watchdog import Watchdog
 from models.base import BatchModel, Model
@@ -44,6 +47,7 @@ class ModelReplica(Generic[M]):
         self._resources = Resources(
             n_threads=threads_of(settings, os.cpu_count() or 1), gpu=bool(ray.get_gpu_ids())
         )
+        self._metrics = ReplicaMetrics(self.task, RayMetrics())
         self._models: ModelCache[M] = ModelCache(
             specs,
             ModelLoader(self.load, fetch=self.fetch, estimate=self.estimate, ledger=self.ledger()),
@@ -51,6 +55,7 @@ class ModelReplica(Generic[M]):
             ttl_s=settings.model_ttl_s,
             budget_bytes=settings.model_budget_bytes,
             preload=[spec.id for spec in specs if config.preloads(spec)],
+            events=self._metrics,
         )
         self._memory = MemoryWatch(settings.memory_tolerance_bytes + settings.kept_bytes)
 
@@ -68,6 +73,10 @@ class ModelReplica(Generic[M]):
     def ledger(self) -> MemoryLedger:
         """Where models ask for their memory."""
         return NoLedger()
+
+    def resources_of(self, spec: ModelSpec) -> Resources:
+        """What the model may use; its batches are recorded as its own."""
+        return replace(self._resources, on_batch=self._metrics.batches_of(spec.id))
 
     def load(self, spec: ModelSpec) -> M:
         """Load one model; blocking, called in a thread. Raises ModelLoadError."""
@@ -125,11 +134,13 @@ class ModelReplica(Generic[M]):
         return {HELD: float(self._models.holds_replica(idle_timeout_s))}
 
     async def check_health(self) -> None:
-        """Serve asks every second, which is also the pace at which idle models leave.
+        """Serve asks every second, which is also the pace at which idle models leave and present
+        figures are recorded.
 
         It replaces a replica that raises here.
         """
         self._models.sweep()
+        self._metrics.sample(self._models.status(), self._models.loaded())
         self._watchdog.start()
         for model_id, model in self._models.loaded().items():
             if not model.alive:

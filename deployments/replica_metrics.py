@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from config.catalog import Task
 from deployments import metric_catalog as catalog
 from deployments.metric_catalog import Metrics
+from deployments.model_events import Reason
 from models.base import Model
 from models.batching import BatchListener, BatchStats
 from models.engine_figures import BatchingGenerator, QueueingModel
@@ -14,7 +15,8 @@ from models.types import ModelStatus
 
 
 class ReplicaMetrics:
-    """Events are recorded as they happen; what only has a present value, by `sample`."""
+    """See `ModelEvents`. Events are recorded as they happen, what only has a present value by
+    `sample`."""
 
     def __init__(self, task: Task, metrics: Metrics) -> None:
         self._task = task
@@ -41,7 +43,7 @@ class ReplicaMetrics:
     def load_failed(self, model_id: str) -> None:
         self._metrics.add(catalog.LOAD_FAILURES, 1, task=self._task, model=model_id)
 
-    def unloaded(self, model_id: str, reason: str) -> None:
+    def unloaded(self, model_id: str, reason: Reason) -> None:
         labels = {"task": self._task, "model": model_id, "reason": reason}
         self._metrics.add(catalog.UNLOADS, 1, **labels)
 

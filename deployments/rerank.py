@@ -18,7 +18,7 @@ class Rerank(BatchReplica[RerankRequest, RerankResult]):
     task: ClassVar[Task] = "rerank"
 
     def load(self, spec: ModelSpec) -> Reranker:
-        return reranker(spec, self._config, self._resources)
+        return reranker(spec, self._config, self.resources_of(spec))
 
     async def rank(
         self, model_id: str, requests: list[RerankRequest]
