@@ -24,6 +24,7 @@ from models.types import (
     ClassifierInfo,
     ClassifierRequest,
     DocumentPage,
+    DocumentQuestions,
     DocumentRequest,
     EmbeddingRequest,
     EmbeddingResult,
@@ -34,6 +35,7 @@ from models.types import (
     LabelScores,
     OcrRequest,
     OcrResult,
+    PageAnswers,
     RerankRequest,
     RerankResult,
     TextToken,
@@ -182,6 +184,12 @@ class OcrClient(BatchClient[OcrRequest, OcrResult]):
     ) -> AsyncGenerator[DocumentPage]:
         """The pages as they are read; closing the generator ends the reading. Raises ModelError."""
         return self._stream("read_document", model_id, request)
+
+    def answer_document(
+        self, model_id: str, ocr_model_id: str, request: DocumentRequest, asked: DocumentQuestions
+    ) -> AsyncGenerator[PageAnswers]:
+        """What a document model says of each page; closing ends it. Raises ModelError."""
+        return self._stream("answer_document", model_id, ocr_model_id, request, asked)
 
     def page_images(self, request: DocumentRequest) -> AsyncGenerator[tuple[int, bytes]]:
         """Number and PNG file of each page. Raises ModelError."""

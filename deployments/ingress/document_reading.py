@@ -11,11 +11,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from config.catalog import ModelSpec
 from deployments.ingress.document_inputs import Input
 from deployments.ingress.schemas import Body, ModelName
 from deployments.ingress.server import Server
 from models.documents.selection import parse_pages
-from models.errors import InvalidInputError, UnsupportedInputError
+from models.errors import InvalidInputError, UnsupportedInputError, UnsupportedTaskError
 from models.file_formats import sniff_document
 from models.types import DocumentPage, DocumentRequest, OcrRequest, StoredFile
 
@@ -40,6 +41,22 @@ class ReadOptions(Body):
     """Recognise also pages that bring their text along."""
     password: Annotated[str, Field(max_length=256)] | None = Field(None, repr=False)
     languages: Languages | None = None
+
+
+def text_reader(server: Server, name: str | None) -> ModelSpec:
+    """The OCR model of that name, or the first one.
+
+    Document models do not read text: they say what is asked about a document. Raises
+    ModelNotFoundError, UnsupportedTaskError.
+    """
+    if name is None:
+        specs = server.catalog.of_task("ocr")
+        name = next((spec.id for spec in specs if not spec.reads_documents), None)
+    spec = server.model(name, "ocr")
+    if spec.reads_documents:
+        message = f"The model '{spec.id}' does not read text: ask it at /v1/documents/extract."
+        raise UnsupportedTaskError(message, "model")
+    return spec
 
 
 def document_request(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from models.compute_thread import tick
 from models.document_models.page_words import NOWHERE, SCALE, Place
 from models.document_models.word_windows import Window, WindowEncoder
 from models.errors import ModelLoadError
@@ -100,6 +101,7 @@ class LayoutNetwork:
             batch = [windows[place] for place in places]
             inputs = self._inputs(batch, [pictures[place] for place in places])
             rows = self._head(self.network(**inputs))
+            tick()
             for place, window, row in zip(places, batch, rows, strict=True):
                 found[place] = row if row.ndim == 1 else row[: len(window)]
         return [scores for scores in found if scores is not None]

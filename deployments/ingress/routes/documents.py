@@ -6,13 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Annotated, Any, Literal
 
-from pydantic import Field as Constraint
-from pydantic import model_validator
 from starlette.requests import Request
 
+from config.catalog import ModelSpec
 from deployments.ingress.document_answers import (
     UNNAMED_FIELDS,
     Asked,
@@ -24,86 +21,23 @@ from deployments.ingress.document_answers import (
     label_scores,
     question,
 )
-from deployments.ingress.document_inputs import find_input
-from deployments.ingress.document_reading import ReadOptions, read_pages
+from deployments.ingress.document_inputs import Input, find_input
+from deployments.ingress.document_reading import read_pages, text_reader
 from deployments.ingress.generations import Completed
-from deployments.ingress.routes.ocr_request import Sources
-from deployments.ingress.schemas import ModelName, Omittable, Reply, schema_text
+from deployments.ingress.routes.document_models import ask_document_model
+from deployments.ingress.routes.document_schemas import (
+    DocumentAnswer,
+    DocumentsReply,
+    DocumentsUsage,
+    ExtractBody,
+    ExtractedField,
+    mean_confidence,
+)
+from deployments.ingress.schemas import schema_text
 from deployments.ingress.server import Endpoint, Server, check_count
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
 from models.types import DocumentPage
-
-Task = Literal["extraction", "vqa", "classification"]
-Prompt = Annotated[str, Constraint(max_length=32_768)]
-Label = Annotated[str, Constraint(min_length=1, max_length=256)]
-
-
-class ExtractBody(ReadOptions, Sources):
-    """`model` is the chat model that answers; `ocr_model` reads the pages."""
-
-    task: Task = "extraction"
-    ocr_model: ModelName | None = None
-    prompts: Annotated[list[Prompt], Constraint(max_length=10_000, fail_fast=True)] | None = None
-    """One for each document, or one for all: questions, or what to mind."""
-    fields: dict[str, Any] | None = Constraint(None, alias="schema")
-    """JSON Schema of what to extract; without one the model chooses."""
-    labels: Annotated[list[Label], Constraint(max_length=64, fail_fast=True)] | None = None
-    max_tokens: Annotated[int, Constraint(ge=1, le=32_768)] = 2048
-    """Of one answer."""
-
-    @model_validator(mode="after")
-    def _task_has_what_it_needs(self) -> ExtractBody:
-        if self.task == "classification" and len(set(self.labels or ())) < 2:
-            raise InvalidInputError("A classification needs different 'labels'.", "labels")
-        if self.task == "vqa" and not self.prompts:
-            raise InvalidInputError("Questions are sent as 'prompts'.", "prompts")
-        return self
-
-
-class ExtractedField(Reply):
-    """`bbox`: left, top, right, bottom in pixels of `page`; null for what is not on the pages.
-
-    `confidence` is `model_confidence` times `ocr_confidence`, of those that are known.
-    """
-
-    key: str
-    value: str | int | float | bool | None
-    confidence: float | None
-    bbox: list[float] | None
-    page: int | None
-    model_confidence: float | None
-    ocr_confidence: float | None
-
-
-class DocumentAnswer(Reply):
-    """One document's fields, or the answer or label of one page of it."""
-
-    index: int
-    document: int
-    page: Omittable[int] = None
-    confidence: float | None
-    data: Omittable[Any] = None
-    fields: Omittable[list[ExtractedField]] = None
-    answer: Omittable[str] = None
-    bbox: Omittable[list[float]] = None
-    classification: Omittable[str] = None
-    classification_scores: Omittable[dict[str, float]] = None
-
-
-class DocumentsUsage(Reply):
-    documents_processed: int
-    pages_processed: int
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class DocumentsReply(Reply):
-    object: Literal["list"] = "list"
-    data: list[DocumentAnswer]
-    task: Task
-    model: str
-    usage: DocumentsUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +46,47 @@ class _Document:
 
     index: int
     pages: list[DocumentPage]
-    prompt: str
+    prompts: tuple[str, ...]
 
 
 async def extract(server: Server, request: Request, body: ExtractBody) -> DocumentsReply:
     """Extract fields from documents, answer questions about them, or classify them."""
-    asked = Asked(server, server.model(body.model, "generation").id, body.max_tokens)
+    spec = _answerer(server, body.model)
+    references = body.references
+    check_count("images", len(references), server.config.limits.max_images)
+    body.asked_of(0, len(references))
+    inputs = [await find_input(server, request, reference) for reference in references]
+    if spec.reads_documents:
+        return await ask_document_model(server, spec, body, inputs)
+    if body.task == "classification" and len(set(body.labels or ())) < 2:
+        raise InvalidInputError("A classification needs different 'labels'.", "labels")
+    documents = await _read(server, body, inputs)
+    return await _asked_chat(Asked(server, spec.id, body.max_tokens), documents, body)
+
+
+def _answerer(server: Server, name: str | None) -> ModelSpec:
+    """The document model of that name, or the chat model; by default the first chat model."""
+    spec = None if name is None else server.catalog.find(name)
+    if spec is not None and spec.reads_documents:
+        return server.model(name, "ocr")
+    return server.model(name, "generation")
+
+
+async def _read(server: Server, body: ExtractBody, inputs: Sequence[Input]) -> list[_Document]:
+    reader = text_reader(server, body.ocr_model)
+    documents = []
+    for index, document in enumerate(inputs):
+        async with aclosing(read_pages(server, reader.id, body, [document])) as pages:
+            read = [page async for page in pages]
+        documents.append(_Document(index, read, body.asked_of(index, len(inputs))))
+    return documents
+
+
+async def _asked_chat(
+    asked: Asked, documents: Sequence[_Document], body: ExtractBody
+) -> DocumentsReply:
+    """What a chat model makes of the text of the pages."""
     names = {"prompt": "pages", "response_format": "schema", "messages": "model"}
-    documents = await _read(server, request, body)
     with wire_names(names):
         if body.task == "extraction":
             data, answers = await _extracted(asked, documents, body)
@@ -140,29 +107,12 @@ async def extract(server: Server, request: Request, body: ExtractBody) -> Docume
     )
 
 
-async def _read(server: Server, request: Request, body: ExtractBody) -> list[_Document]:
-    references = body.references
-    check_count("images", len(references), server.config.limits.max_images)
-    prompts = body.prompts or [""]
-    if len(prompts) not in {1, len(references)}:
-        message = f"There are {len(prompts)} prompts for {len(references)} documents."
-        raise InvalidInputError(message, "prompts")
-    spec = server.model(body.ocr_model, "ocr")
-    documents = []
-    for index, reference in enumerate(references):
-        found = await find_input(server, request, reference)
-        async with aclosing(read_pages(server, spec.id, body, [found])) as pages:
-            read = [page async for page in pages]
-        documents.append(_Document(index, read, prompts[index % len(prompts)]))
-    return documents
-
-
 async def _extracted(
     asked: Asked, documents: Sequence[_Document], body: ExtractBody
 ) -> tuple[list[DocumentAnswer], list[Completed]]:
     schema = schema_text(body.fields or UNNAMED_FIELDS, "schema")
     requests = [
-        await asyncio.to_thread(extraction, asked, d.pages, schema, d.prompt) for d in documents
+        await asyncio.to_thread(extraction, asked, d.pages, schema, d.prompts[0]) for d in documents
     ]
     answers = await ask(asked, requests)
     data = []
@@ -173,7 +123,7 @@ async def _extracted(
             DocumentAnswer(
                 index=document.index,
                 document=document.index,
-                confidence=_mean([field.confidence for field in fields]),
+                confidence=mean_confidence([field.confidence for field in fields]),
                 data=value,
                 fields=[_field(field) for field in fields],
             )
@@ -184,12 +134,12 @@ async def _extracted(
 async def _answered(
     asked: Asked, documents: Sequence[_Document]
 ) -> tuple[list[DocumentAnswer], list[Completed]]:
-    """Every page gets its document's question."""
-    pages = [(document, page) for document in documents for page in document.pages]
-    requests = [await asyncio.to_thread(question, asked, page, d.prompt) for d, page in pages]
+    """Every page gets its document's questions."""
+    pages = [(d, page, text) for d in documents for page in d.pages for text in d.prompts]
+    requests = [await asyncio.to_thread(question, asked, page, text) for _, page, text in pages]
     answers = await ask(asked, requests)
     data = []
-    for index, ((document, page), answer) in enumerate(zip(pages, answers, strict=True)):
+    for index, ((document, page, text), answer) in enumerate(zip(pages, answers, strict=True)):
         _, (field,) = await fields_of(answer, [page])
         data.append(
             DocumentAnswer(
@@ -197,6 +147,7 @@ async def _answered(
                 document=document.index,
                 page=page.index,
                 confidence=field.confidence,
+                question=text,
                 answer=str(field.value),
                 bbox=list(field.place.box) if field.place else None,
             )
@@ -212,7 +163,9 @@ async def _classified(
     requests = [
         request
         for document, page in pages
-        for request in await asyncio.to_thread(label_requests, asked, page, labels, document.prompt)
+        for request in await asyncio.to_thread(
+            label_requests, asked, page, labels, document.prompts[0]
+        )
     ]
     answers = await ask(asked, requests)
     data = []
@@ -243,11 +196,6 @@ def _field(field: Field) -> ExtractedField:
         model_confidence=field.probability,
         ocr_confidence=place.confidence if place else None,
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 ENDPOINTS = (

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from deployments.ingress.document_answers import Asked, annotation, ask, fields_of
 from deployments.ingress.document_inputs import Input, find_input
-from deployments.ingress.document_reading import read_pages
+from deployments.ingress.document_reading import read_pages, text_reader
 from deployments.ingress.routes.ocr_crops import add_crops
 from deployments.ingress.routes.ocr_files import file_reply
 from deployments.ingress.routes.ocr_mistral import MistralShape
@@ -44,7 +44,7 @@ ANNOTATION_TOKENS = 4096
 
 async def recognize_text(server: Server, request: Request, call: OcrCall) -> Response | BaseModel:
     """Read the text of images and documents, with positions."""
-    spec = server.model(call.options.model, "ocr")
+    spec = text_reader(server, call.options.model)
     file = file_format(call.options, request.query_params)
     wanted = annotation_format(call.options)
     _check(call, file, wanted)

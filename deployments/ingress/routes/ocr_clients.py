@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.document_inputs import find_input
-from deployments.ingress.document_reading import read_pages
+from deployments.ingress.document_reading import read_pages, text_reader
 from deployments.ingress.errors import error_body
 from deployments.ingress.routes.ocr_request import MEDIA_TYPES, OcrBody, OcrCall, read_ocr_call
 from deployments.ingress.schemas import Reply
@@ -83,7 +83,7 @@ def _loaded(pages: Sequence[DocumentPage], name: str) -> list[dict[str, Any]]:
 
 
 async def _read(server: Server, request: Request, call: OcrCall) -> list[DocumentPage]:
-    spec = server.model(call.options.model, "ocr")
+    spec = text_reader(server, call.options.model)
     inputs = [await find_input(server, request, reference) for reference in call.references]
     async with aclosing(read_pages(server, spec.id, call.options, inputs)) as pages:
         return [page async for page in pages]
