@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from deployments.ingress.access import Gate, check_allowed
 from deployments.ingress.bodies import BodyDeadline, read_json
 from deployments.ingress.errors import ErrorBoundary
+from deployments.ingress.keep_alive import KeepingAlive, keep_alive_of
 from deployments.ingress.observer import Observer
 from deployments.ingress.request_record import note_route
 from deployments.ingress.routes import (
@@ -30,6 +31,7 @@ from deployments.ingress.routes import (
     files,
     health,
     metrics,
+    model_control,
     models,
     moderations,
     ner,
@@ -64,6 +66,7 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *files.ENDPOINTS,
     *anomaly.ENDPOINTS,
     *models.ENDPOINTS,
+    *model_control.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
 )
@@ -112,10 +115,13 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
             body = await endpoint.reader(server, request)
         elif endpoint.body is not None:
             body = await read_json(request, endpoint.body, max_bytes)
+        seconds = keep_alive_of(request, body)
         reply = await endpoint.handler(server, request, body)
-        if isinstance(reply, BaseModel):
-            content = reply.model_dump_json(by_alias=True)
-            return Response(content, media_type="application/json")
-        return reply
+        answer = _answer(reply) if isinstance(reply, BaseModel) else reply
+        return answer if seconds is None else KeepingAlive(answer, server.clients, seconds)
 
     return handle
+
+
+def _answer(reply: BaseModel) -> Response:
+    return Response(reply.model_dump_json(by_alias=True), media_type="application/json")

@@ -14,7 +14,7 @@ from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.replicas import Replicas
 from deployments.ingress.request_record import note_usage
 from models.errors import DeadlineExceededError
-from models.types import ReplicaStatus, Usage
+from models.types import ModelStatus, ReplicaStatus, Usage
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
@@ -29,6 +29,21 @@ class TaskClient:
     async def statuses(self) -> list[ReplicaStatus]:
         """One entry per running replica; wakes none."""
         return await self._replicas.broadcast("status")
+
+    def load_model(self, model_id: str) -> AsyncGenerator[ModelStatus]:
+        """What becomes of a load, at last the loaded model. Wakes the task. Raises ModelError.
+
+        Closing the generator does not end the load.
+        """
+        return self._replicas.stream("load_model", model_id, begun=lambda: False)
+
+    def download_model(self, model_id: str) -> AsyncGenerator[ModelStatus]:
+        """As `load_model`, of the weights on the replica's node."""
+        return self._replicas.stream("download_model", model_id, begun=lambda: False)
+
+    async def keep(self, model_id: str, seconds: float | None) -> None:
+        """How long a model stays idle in the replicas that run, see `ModelCache.keep`."""
+        await self._replicas.broadcast("keep_model", model_id, seconds)
 
 
 class BatchClient(TaskClient, Generic[RequestT, ResultT]):

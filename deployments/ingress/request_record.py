@@ -31,6 +31,8 @@ class RequestRecord:
     route: str = NONE
     task: str = NONE
     model: str = NONE
+    models: list[tuple[str, str]] = field(default_factory=list)
+    """Task and id of all models, where it is for several."""
     status: int = 0
     code: str = ""
     answered: float = 0.0
@@ -82,8 +84,15 @@ def note_model(task: str, model_id: str) -> None:
     if record is None:
         return
     first, record.task, record.model = record.model == NONE, task, model_id
+    record.models.append((task, model_id))
     if first and record.on_model is not None:
         record.on_model(record)
+
+
+def models_of_request() -> set[tuple[str, str]]:
+    """Task and id of every model that the present request is for."""
+    record = _current.get()
+    return set() if record is None else set(record.models)
 
 
 def note_error(code: str | None) -> None:

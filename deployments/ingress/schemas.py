@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from models.errors import InvalidInputError
 from models.types import SamplingParams
 
@@ -112,7 +113,7 @@ class StreamOptions(LenientBody):
     """Random padding against eavesdroppers who measure chunks: not offered."""
 
 
-class SamplingBody(LenientBody):
+class SamplingBody(KeepAliveFields, LenientBody):
     """The sampling fields that chat and completions have in common; null means the default."""
 
     model: ModelName

@@ -403,7 +403,6 @@ def test_every_sampling_field_reaches_the_engine() -> None:
         {"modalities": ["text"]},
         {"stream_options": {"include_obfuscation": False}},
         {"parallel_tool_calls": True},
-        {"keep_alive": "5m", "ttl": 300},
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes import (
     anomaly_backends,
     anomaly_fit,
@@ -39,7 +40,7 @@ from models.types import (
 EXPLAINED_COLUMNS = 5
 
 
-class ScoreFields(Body):
+class ScoreFields(KeepAliveFields, Body):
     """`explain`: true for the five largest contributions of each row, or how many."""
 
     model: DetectorReference = "default"

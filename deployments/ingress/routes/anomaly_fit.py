@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.errors import describe
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.anomaly_models import (
     FittedParameters,
     fitted_parameters,
@@ -44,7 +45,7 @@ Encoding = Literal["numeric", "hash", "label", "onehot", "binary", "frequency"]
 NETWORKS = ("autoencoder", "vae")
 
 
-class FitFields(Body):
+class FitFields(KeepAliveFields, Body):
     """`epochs`, `batch_size` and `scaler_type` are the predecessor's names of parameters."""
 
     model: DetectorName = "default"

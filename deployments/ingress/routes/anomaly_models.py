@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.anomaly_rows import DetectorName, DetectorReference
 from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
@@ -15,7 +16,7 @@ from models.errors import ModelNotFoundError
 from models.types import DetectorInfo, MissingPolicy, ScoreNormalization, ThresholdRequest
 
 
-class NamedBody(Body):
+class NamedBody(KeepAliveFields, Body):
     """`backend` is accepted for the predecessor's clients; a name says enough."""
 
     model: DetectorReference = "default"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.requests import Request
 
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.anomaly_fit import BackendName
 from deployments.ingress.routes.anomaly_models import Deleted, library
 from deployments.ingress.routes.anomaly_rows import Cell, DetectorName, NamedRow, Row, table_of
@@ -26,7 +27,7 @@ Points = (
 )
 
 
-class StreamBody(LenientBody):
+class StreamBody(KeepAliveFields, LenientBody):
     """`data` is one point or a list of points; a point is a list of values or an object."""
 
     model: DetectorName = "default-stream"

@@ -12,6 +12,7 @@ from pydantic import Field, RootModel
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.wire_names import wire_names
@@ -42,7 +43,7 @@ InputList = Annotated[
 ]
 
 
-class ClassifyBody(LenientBody):
+class ClassifyBody(KeepAliveFields, LenientBody):
     """Which shape the answer has follows from the form of the request.
 
     `texts`: the Universal Runtime's. `labels`: Jina's, for labels of the request. `raw_scores`:
@@ -157,7 +158,7 @@ class Classification(RootModel[LabelledTexts | JudgedTexts | ScoredTexts | Class
     """One of four shapes."""
 
 
-class PredictBody(LenientBody):
+class PredictBody(KeepAliveFields, LenientBody):
     """TEI's request. A list of one or two texts is one input; more inputs are lists in a list."""
 
     inputs: str | Pair | Pairs

@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from config.catalog import ModelSpec
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.classification import MAX_LABELS, LabelName, check_inputs
 from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
@@ -42,7 +43,7 @@ class LabelBody(LenientBody):
     description: Annotated[str, Field(min_length=1)] | None = None
 
 
-class FitBody(LenientBody):
+class FitBody(KeepAliveFields, LenientBody):
     """Examples, at best eight or more per label; a label without any needs a description.
 
     The Universal Runtime's `num_iterations` and `batch_size` are of no use here: the embedding
@@ -59,12 +60,12 @@ class FitBody(LenientBody):
     )
 
 
-class PredictBody(LenientBody):
+class PredictBody(KeepAliveFields, LenientBody):
     model: ClassifierName
     texts: Texts
 
 
-class NameBody(LenientBody):
+class NameBody(KeepAliveFields, LenientBody):
     model: ClassifierName
 
 

@@ -19,6 +19,7 @@ from deployments.ingress.embedding_fields import (
     check_inputs,
 )
 from deployments.ingress.embedding_formats import EmbeddingType, formatted
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.embeddings import numbers_response
 from deployments.ingress.schemas import (
     HARD_LIST_LIMIT,
@@ -37,7 +38,7 @@ from models.types import EmbeddingRequest, EmbeddingResult
 EmbeddingTypes = Annotated[list[EmbeddingType], Field(max_length=6, fail_fast=True)]
 
 
-class EmbedBodyV1(LenientBody):
+class EmbedBodyV1(KeepAliveFields, LenientBody):
     """Version 1. Without `embedding_types` the answer has plain lists of numbers."""
 
     model: ModelName | None = None

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.requests import Request
 
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.classification import check_inputs, check_judgements, text_model
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, ModelName, Reply
 from deployments.ingress.server import Endpoint, Server
@@ -132,7 +133,7 @@ class LevelsBody(QuestionBody):
 Question = Annotated[PredicateBody | ChoicesBody | LevelsBody, Field(discriminator="type")]
 
 
-class DecisionsBody(LenientBody):
+class DecisionsBody(KeepAliveFields, LenientBody):
     """OpenAI's request. Inputs of text and messages of text; tool calls and images are refused."""
 
     model: ModelName

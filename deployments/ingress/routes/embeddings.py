@@ -24,6 +24,7 @@ from deployments.ingress.embedding_fields import (
     inputs_of,
 )
 from deployments.ingress.embedding_formats import EmbeddingType, formatted, sparse_values
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.schemas import (
     LenientBody,
     ModelName,
@@ -63,7 +64,7 @@ class VllmFields(LenientBody):
     messages: Refused = None
 
 
-class EmbeddingsBody(JinaFields, VllmFields):
+class EmbeddingsBody(KeepAliveFields, JinaFields, VllmFields):
     """Token ids are those of OpenAI's vocabulary cl100k, unless the catalogue says otherwise."""
 
     model: ModelName

@@ -7,7 +7,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.ingress.routes.models import model_statuses
+from deployments.ingress.routes.models import replica_statuses
 from deployments.ingress.schemas import Reply
 from deployments.ingress.server import DeploymentState, Endpoint, Server
 from models.types import ModelStatus
@@ -47,7 +47,7 @@ async def ready(server: Server, request: Request, body: None) -> Response:
     """Say whether requests can be served, with the state of each deployment and model."""
     del request, body
     deployments = await server.cluster.deployments()
-    models = await model_statuses(server)
+    models = [model for replica in await replica_statuses(server) for model in replica.models]
     able = bool(deployments) and all(_able(state) for state in deployments)
     reply = Readiness(
         ready=able,

@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from config.catalog import MODERATION_CATEGORIES, ModelSpec
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.classification import check_inputs
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
@@ -39,7 +40,7 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)]
 
 
-class ModerationsBody(LenientBody):
+class ModerationsBody(KeepAliveFields, LenientBody):
     """Texts, or parts of one input; images are refused. Nothing is cut: what is not read is not
     moderated.
     """

@@ -6,6 +6,7 @@ from typing import Literal
 
 from starlette.requests import Request
 
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.classification import (
     TextsUsage,
     check_inputs,
@@ -17,7 +18,7 @@ from deployments.ingress.server import Endpoint, Server
 from models.types import Aggregation, EntityRequest
 
 
-class NerBody(LenientBody):
+class NerBody(KeepAliveFields, LenientBody):
     """`aggregation_strategy` as in transformers' pipeline. Texts may be of any length."""
 
     model: ModelName

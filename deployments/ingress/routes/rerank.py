@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from deployments.ingress.embedding_fields import CUTS, TokenLimit
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.rerank_reply import Ranking, RerankReply, ranking
 from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName, Refused
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
@@ -31,7 +32,7 @@ class DocumentBody(LenientBody):
     text: str
 
 
-class LengthFields(LenientBody):
+class LengthFields(KeepAliveFields, LenientBody):
     """What becomes of documents that are too long. They are cut, `max_tokens_per_doc` sooner.
 
     `truncation` "windowed", or Cohere's `max_chunks_per_doc` above 1: they are read in overlapping

@@ -21,6 +21,7 @@ from deployments.ingress.embedding_fields import (
     inputs_of,
 )
 from deployments.ingress.embedding_formats import sparse_values
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.docs import VERSION
 from deployments.ingress.routes.embeddings import SparseValue, numbers_response
 from deployments.ingress.schemas import (
@@ -67,7 +68,7 @@ class TextOptions(LenientBody):
         )
 
 
-class EmbedAllBody(TextOptions):
+class EmbedAllBody(KeepAliveFields, TextOptions):
     """`model` is ours: another than the first embedding model of the catalogue."""
 
     inputs: str | Texts | TokenIds | TokenLists | Mixed
@@ -86,13 +87,13 @@ class SimilarityInputs(LenientBody):
     sentences: Texts
 
 
-class SimilarityBody(LenientBody):
+class SimilarityBody(KeepAliveFields, LenientBody):
     inputs: SimilarityInputs
     parameters: TextOptions = TextOptions()
     model: ModelName | None = None
 
 
-class DecodeBody(LenientBody):
+class DecodeBody(KeepAliveFields, LenientBody):
     ids: TokenIds | TokenLists
     skip_special_tokens: bool = True
     model: ModelName | None = None

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from deployments.ingress.chat_messages import Messages
 from deployments.ingress.chat_prompt import ChatPromptFields
 from deployments.ingress.embedding_fields import Inputs, PromptName, check_inputs, inputs_of
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.schemas import (
     LenientBody,
     ModelName,
@@ -31,7 +32,7 @@ from models.types import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
 TokenList = Annotated[TokenIds, Field(min_length=0)]
 
 
-class TokenizeBody(ChatPromptFields):
+class TokenizeBody(KeepAliveFields, ChatPromptFields):
     """vLLM's `prompt` or `messages`, llama-server's `content`, or TEI's `inputs`.
 
     `inputs` are for an embedding model, the others for one that generates.
@@ -96,7 +97,7 @@ class TokenizeAnswer(RootModel[TokenizeReply | list[list[TeiToken]]]):
     """Which one it is, the request says."""
 
 
-class DetokenizeBody(LenientBody):
+class DetokenizeBody(KeepAliveFields, LenientBody):
     model: ModelName | None = None
     tokens: TokenList
 
@@ -108,7 +109,7 @@ class DetokenizeReply(Reply):
     content: str
 
 
-class ApplyTemplateBody(ChatPromptFields):
+class ApplyTemplateBody(KeepAliveFields, ChatPromptFields):
     """The fields of a chat that its template sees; the others are ignored."""
 
     model: ModelName | None = None

@@ -1,0 +1,190 @@
+"""`keep_alive` and `ttl`, in bodies and in the header, on every route that names a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
+
+from deployments.ingress.app import all_endpoints
+from deployments.ingress.keep_alive import KeepingAlive, keep_alive_of
+from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields, parse_keep_alive
+from deployments.ingress.request_record import RequestRecord, note_model, recording
+from models.types import EmbeddingResult, Usage
+from tests.fakes import FakeReplicas, make_client, make_server
+
+EMBED = {"model": "embedding-model", "input": "a"}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0.0),
+        (300, 300.0),
+        (1.5, 1.5),
+        (-1, PINNED),
+        (-0.5, PINNED),
+        ("0", 0.0),
+        ("300", 300.0),
+        ("10m", 600.0),
+        ("1h30m", 5400.0),
+        ("1h30m15s", 5415.0),
+        ("300ms", 0.3),
+        ("1.5h", 5400.0),
+        (".5s", 0.5),
+        ("+5m", 300.0),
+        ("-1", PINNED),
+        ("-1s", PINNED),
+        (" 5m ", 300.0),
+    ],
+)
+def test_durations(value: object, seconds: float) -> None:
+    assert parse_keep_alive(value) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "m", "1d", "5 m", "1h-5m", "m5", "1e3s", "٣m", "9" * 65, True, [], {}),
+        *(float("nan"), float("inf"), 1e300, -(10**400), "9" * 60),
+    ],
+    ids=repr,
+)
+def test_no_durations(value: object) -> None:
+    with pytest.raises(ValueError, match="Should be seconds"):
+        parse_keep_alive(value)
+
+
+def test_every_route_that_names_a_model_takes_it() -> None:
+    others = [
+        endpoint.path
+        for endpoint in all_endpoints()
+        if endpoint.method == "POST"
+        and endpoint.body is not None
+        and "model" in endpoint.body.model_fields
+        and endpoint.tag != "model control"
+        and not issubclass(endpoint.body, KeepAliveFields)
+    ]
+    assert others == []
+
+
+def client(**options: Any) -> tuple[Any, FakeReplicas]:
+    async def embed(model_id: str, requests: list[Any]) -> list[EmbeddingResult]:
+        return [EmbeddingResult(np.zeros((1, 4), np.float32), Usage(1, 0)) for _ in requests]
+
+    replicas = FakeReplicas({"embed": embed})
+    return make_client({"embedding": replicas}, **options), replicas
+
+
+def kept(replicas: FakeReplicas) -> list[tuple[Any, ...]]:
+    return [args for method, args in replicas.calls if method == "keep_model"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "seconds"),
+    [
+        ({"keep_alive": "10m"}, {}, 600.0),
+        ({"keep_alive": -1}, {}, PINNED),
+        ({"keep_alive": 0}, {}, 0.0),
+        ({"ttl": 30}, {}, 30.0),
+        ({"keep_alive": 5, "ttl": 30}, {}, 5.0),
+        ({}, {"x-keep-alive": "1h"}, 3600.0),
+        ({"keep_alive": 5}, {"x-keep-alive": "1h"}, 5.0),
+        ({"keep_alive": None}, {"x-keep-alive": "-1"}, PINNED),
+    ],
+    ids=str,
+)
+def test_the_replicas_are_told_after_the_reply(
+    fields: dict[str, Any], headers: dict[str, str], seconds: float
+) -> None:
+    http, replicas = client()
+    assert http.post("/v1/embeddings", json=EMBED | fields, headers=headers).status_code == 200
+    assert kept(replicas) == [("embedding-model", seconds)]
+    assert [method for method, _ in replicas.calls] == ["embed", "keep_model"]
+
+
+def test_without_it_nobody_is_told() -> None:
+    http, replicas = client()
+    assert http.post("/v1/embeddings", json=EMBED).status_code == 200
+    assert [method for method, _ in replicas.calls] == ["embed"]
+
+
+def test_a_request_that_fails_binds_nothing() -> None:
+    http, replicas = client()
+    bad = EMBED | {"input": [], "keep_alive": -1}
+    assert http.post("/v1/embeddings", json=bad).status_code == 400
+    assert kept(replicas) == []
+
+
+@pytest.mark.parametrize("name", ["keep_alive", "ttl"])
+@pytest.mark.parametrize("value", ["soon", True, [1], {"s": 1}], ids=str)
+def test_a_malformed_field_is_named(name: str, value: object) -> None:
+    http, replicas = client()
+    reply = http.post("/v1/embeddings", json=EMBED | {name: value})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == name
+    assert replicas.calls == []
+
+
+def test_a_malformed_header_is_named() -> None:
+    http, replicas = client()
+    reply = http.post("/v1/embeddings", json=EMBED, headers={"x-keep-alive": "soon"})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == "x-keep-alive"
+    assert replicas.calls == []
+
+
+async def test_a_client_that_leaves_a_stream_has_had_its_say() -> None:
+    replicas = FakeReplicas()
+    server = make_server({"generation": replicas})
+    begun = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"data: 1\n\n"
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            begun.set()
+
+    async def receive() -> Message:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    with recording(RequestRecord()):
+        note_model("generation", "chat-model")
+        answer = KeepingAlive(StreamingResponse(chunks()), server.clients, PINNED)
+    scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+    await asyncio.wait_for(answer(scope, receive, send), 5)
+    assert kept(replicas) == [("chat-model", PINNED)]
+
+
+async def test_a_cancelled_request_still_tells_the_replicas() -> None:
+    replicas = FakeReplicas()
+    begun = asyncio.Event()
+
+    class Endless(Response):
+        async def __call__(self, *args: Any) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+    with recording(RequestRecord()):
+        note_model("generation", "chat-model")
+        answer = KeepingAlive(Endless(), make_server({"generation": replicas}).clients, 5.0)
+    running = asyncio.ensure_future(answer({}, None, None))  # type: ignore[arg-type]
+    await begun.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    await asyncio.sleep(0)
+    assert kept(replicas) == [("chat-model", 5.0)]
+
+
+def test_a_form_says_it_in_the_header_or_in_a_field() -> None:
+    request = Request({"type": "http", "headers": [(b"x-keep-alive", b"5m")]})
+    assert keep_alive_of(request, None) == 300.0
