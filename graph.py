@@ -75,6 +75,7 @@ def _options(
     preloads = any(config.preloads(spec) for spec in catalog.of_task(task))
     return {
         **HEALTH_CHECKS,
+        "graceful_shutdown_timeout_s": config.deadlines.drain_s,
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,
         "ray_actor_options": {
@@ -105,6 +106,7 @@ def _autoscaling(settings: TaskSettings, *, preloads: bool) -> dict[str, Any]:
 def _ingress_options(config: AppConfig) -> dict[str, Any]:
     return {
         **HEALTH_CHECKS,
+        "graceful_shutdown_timeout_s": config.deadlines.drain_s,
         "num_replicas": config.ingress.num_replicas,
         "max_ongoing_requests": config.ingress.max_ongoing_requests,
         "ray_actor_options": {"num_cpus": config.ingress.num_cpus},

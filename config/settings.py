@@ -195,6 +195,8 @@ class DeadlineSettings(_Settings):
     """A whole chat or completion: 504, or an error event once the stream has begun."""
     fit_s: Seconds = 1800
     """Fitting a detector or a classifier."""
+    drain_s: Seconds = 20
+    """Requests under way on a replica that is replaced or stopped; then they are cut."""
     stuck_s: Annotated[float, Field(ge=1, le=3600)] = 15
     """A batch or a step that lasts so much longer than can be expected hangs: its replica ends."""
     unread_s: Seconds = 30

@@ -12,7 +12,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from config.catalog import CatalogError, Task
 from config.settings import AppConfig, TaskSettings
 from deployments import scaling
-from graph import TASKS, _options, app, gpu_share
+from graph import TASKS, _ingress_options, _options, app, gpu_share
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,13 @@ def test_a_preloaded_model_keeps_a_replica_of_its_task() -> None:
         "embedding": 1
     }
     assert least["embedding"]["initial_replicas"] == 1
+
+
+def test_replaced_replicas_finish_what_they_have_begun() -> None:
+    config = AppConfig.model_validate({"deadlines": {"drain_s": 77}})
+    task = _options(config, config.load_catalog(), "generation", 0)
+    assert task["graceful_shutdown_timeout_s"] == 77
+    assert _ingress_options(config)["graceful_shutdown_timeout_s"] == 77
 
 
 def test_a_preload_of_no_model_stops_the_start() -> None:
