@@ -157,6 +157,19 @@ def test_every_page_gets_its_question() -> None:
     assert [prompt_of(r).splitlines()[-1] for r in chat.asked] == ["What?", "What?"]
 
 
+def test_every_page_gets_every_question() -> None:
+    chat = Chat(lambda request: json.dumps({"answer": prompt_of(request).splitlines()[-1]}))
+    body: dict[str, Any] = {"images": [IMAGE] * 2, "task": "vqa", "questions": ["What?", "Why?"]}
+    data = post(chat, INVOICE, SECOND, **body).json()["data"]
+    assert [(e["document"], e["question"], e["answer"]) for e in data] == [
+        (0, "What?", "What?"),
+        (0, "Why?", "Why?"),
+        (1, "What?", "What?"),
+        (1, "Why?", "Why?"),
+    ]
+    assert [entry["index"] for entry in data] == [0, 1, 2, 3]
+
+
 def test_labels_get_the_probabilities_of_being_the_answer() -> None:
     def answer(request: GenerationRequest) -> str:
         assert request.output_format is not None

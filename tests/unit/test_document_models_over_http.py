@@ -33,7 +33,7 @@ class Replica:
         self._answers = answers
 
     async def answer_document(self, *args: Any) -> AsyncGenerator[PageAnswers]:
-        self.calls.append(args)  # type: ignore[arg-type]
+        self.calls.append(args)
         for index in range(2):
             if isinstance(self._answers, Exception):
                 raise self._answers

@@ -1,0 +1,59 @@
+"""deploy/systemd: a unit that systemd takes and that gives the launcher time to end."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.__main__ import _parser
+from launcher.launch import STOP_DEADLINE_S
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy" / "systemd" / "inference-server.service"
+
+
+@pytest.fixture(scope="module")
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(UNIT.read_text())
+    return parser
+
+
+def test_systemd_takes_it(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    copy = tmp_path / UNIT.name
+    installed = "/opt/inference-server/.venv/bin/python"
+    copy.write_text(UNIT.read_text().replace(installed, sys.executable))
+    run = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_it_starts_the_launcher(unit: configparser.ConfigParser) -> None:
+    service = unit["Service"]
+    program, *arguments = service["ExecStart"].split()
+    assert program == f"{service['WorkingDirectory']}/.venv/bin/python"
+    assert arguments[:2] == ["-m", "launcher"]
+    _parser().parse_args(arguments[2:])
+
+
+def test_it_waits_for_the_drain_and_the_stop(unit: configparser.ConfigParser) -> None:
+    service = unit["Service"]
+    drain_s = _parser().parse_args(service["ExecStart"].split()[3:]).drain_s
+    assert float(service["TimeoutStopSec"]) > drain_s + STOP_DEADLINE_S
+    assert service["KillMode"] == "mixed", "the launcher ends its own processes"
+    assert service["Restart"] == "on-failure"
+
+
+def test_it_is_locked_down(unit: configparser.ConfigParser) -> None:
+    service = unit["Service"]
+    assert service["ProtectSystem"] == "strict"
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["User"] not in ("", "root")
