@@ -1,0 +1,134 @@
+"""Metrics and logs of the real graph: what they tell, and what they never do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from deployments.metric_catalog import CATALOG
+from tests.integration.conftest import RunningServer
+from tests.processes import command_line
+
+T = TypeVar("T")
+CANARY = "Canary7f3a"
+IMAGE = base64.b64encode(f"no image but {CANARY}".encode()).decode()
+PATIENCE_S = 60
+"""Ray exports every ten seconds, and takes its time where little of it is left."""
+
+
+def soon(look: Callable[[], T]) -> T:
+    """What `look` finds, when it finds something."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := look()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
+
+
+def logs_of(server: RunningServer) -> Path:
+    """Where this server's Ray writes."""
+    (gcs,) = server.running("gcs/gcs_server")
+    (folder,) = re.findall(r"--log_dir=(\S+)", command_line(gcs))
+    return Path(folder)
+
+
+def request_lines(logs: Path) -> Iterator[dict[str, Any]]:
+    for path in logs.glob("serve/replica_*Ingress*.log"):
+        for line in path.read_text().splitlines():
+            if "http_route" in (said := json.loads(line)):
+                yield said
+
+
+@pytest.fixture(scope="module")
+def logs(server: RunningServer) -> Path:
+    """After requests of every kind that have the canary wherever a client can put something."""
+    client = server.client
+    client.headers["x-note"] = client.headers["x-api-key"] = CANARY
+    chat = {"messages": [{"role": "user", "content": CANARY}], "max_tokens": 2}
+    model = "smollm2-135m-instruct"
+    for body in (
+        {"model": model, **chat},
+        {"model": model, **chat, "stream": True},
+        {"model": model, **chat, "temperature": CANARY},
+        {"model": CANARY, **chat},
+        {"model": model, **chat, "tools": [{"type": "function", "function": {"name": CANARY}}]},
+        {"model": model, **chat, "response_format": {"type": CANARY}},
+    ):
+        client.post("/v1/chat/completions", json=body)
+    client.post("/v1/embeddings", json={"model": "all-minilm-l6-v2", "input": CANARY})
+    client.post("/v1/embeddings", content=f'{{"input": "{CANARY}')
+    ranked = {"model": "ms-marco-minilm-l-12-v2", "query": CANARY, "documents": [CANARY]}
+    client.post("/v1/rerank", json=ranked)
+    url = {"type": "image_url", "image_url": f"data:image/png;base64,{IMAGE}"}
+    client.post("/v1/ocr", json={"model": "pp-ocrv6", "document": url})
+    form = {"file": (f"{CANARY}.png", CANARY.encode(), "image/png")}
+    client.post("/v1/ocr", files=form, data={"model": CANARY})
+    client.post("/v1/files", files=form, data={"purpose": "ocr"})
+    client.post("/v1/anomaly/fit", json={"model": CANARY, "data": [[CANARY]]})
+    client.get(f"/{CANARY}", params={"q": CANARY})
+    client.get(f"/v1/models/{CANARY}")
+    del client.headers["x-note"], client.headers["x-api-key"]
+    return logs_of(server)
+
+
+def test_every_request_leaves_a_line_with_its_id(server: RunningServer, logs: Path) -> None:
+    request = {"model": "all-minilm-l6-v2", "input": "river"}
+    reply = server.client.post("/v1/embeddings", json=request)
+    sent = reply.headers["x-request-id"]
+    (line,) = soon(lambda: [said for said in request_lines(logs) if said["request_id"] == sent])
+    assert (line["method"], line["http_route"]) == ("POST", "/v1/embeddings")
+    assert (line["task"], line["model"], line["status"]) == ("embedding", "all-minilm-l6-v2", 200)
+    assert line["duration_ms"] > 0
+    assert line["prompt_tokens"] == reply.json()["usage"]["prompt_tokens"]
+
+
+def test_nothing_of_a_request_is_in_any_log(logs: Path) -> None:
+    told = {line["http_route"] for line in request_lines(logs)}
+    assert {"/v1/chat/completions", "/v1/ocr", "/v1/files", "none"} <= told
+    files = [path for path in logs.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    secrets = (CANARY.encode(), IMAGE[:40].encode())
+    found = [path.name for path in files if any(s in path.read_bytes() for s in secrets)]
+    assert not found
+
+
+@pytest.mark.usefixtures("logs")
+def test_nothing_of_a_request_is_in_a_command_line(server: RunningServer) -> None:
+    processes = [psutil.Process(server.process.pid), *server.descendants()]
+    assert not [p for p in processes if CANARY in command_line(p)]
+
+
+@pytest.mark.usefixtures("logs")
+def test_the_metrics_are_those_of_the_catalogue(server: RunningServer) -> None:
+    def exported() -> str:
+        text = server.client.get("/metrics").text
+        known = 'model="all-minilm-l6-v2"', 'model="smollm2-135m-instruct"'
+        return text if all(f"{name}" in text for name in known) else ""
+
+    text = soon(exported)
+    assert CANARY not in text
+    kinds = dict(re.findall(r"^# TYPE (ray_inference_\w+) (\w+)$", text, re.MULTILINE))
+    catalogue = {metric.exported_name: metric.kind for metric in CATALOG}
+    assert kinds.items() <= catalogue.items()
+    assert {
+        "ray_inference_requests_total",
+        "ray_inference_request_errors_total",
+        "ray_inference_time_to_first_token_seconds",
+        "ray_inference_completion_tokens_total",
+        "ray_inference_batch_items",
+        "ray_inference_model_load_seconds",
+        "ray_inference_kv_cells",
+    } <= kinds.keys()
+    assert "ray_serve_" in text
+    assert "ray_node_" not in text
+
+
+def test_no_spare_worker_is_kept(server: RunningServer) -> None:
+    assert soon(lambda: not server.running("ray::IDLE"))
