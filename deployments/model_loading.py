@@ -11,7 +11,7 @@ from config.catalog import ModelSpec
 from deployments.memory_ledger import MemoryLedger, NoLedger
 from deployments.threads import in_own_thread
 from models.base import Model
-from models.errors import ModelError, ModelLoadError
+from models.errors import MemoryRefusedError, ModelError, ModelLoadError
 from models.process_memory import give_back
 from weights.pip_download import Progress
 
@@ -98,6 +98,9 @@ def _typed(spec: ModelSpec) -> Iterator[None]:
         raise
     except ModelError as error:
         raise ModelLoadError(error.message) from error
+    except MemoryError as error:
+        message = f"There is not enough memory to load the model '{spec.id}' now."
+        raise MemoryRefusedError(message) from error
     except Exception as error:
         logger.exception("Loading model %s failed", spec.id)
         raise ModelLoadError(f"The model '{spec.id}' cannot be loaded.") from error

@@ -14,6 +14,7 @@ from models.continuous_batching.sequence import Sequence
 from models.errors import (
     EngineDeadError,
     InvalidInputError,
+    MemoryRefusedError,
     ModelError,
     ModelLoadError,
     OverloadedError,
@@ -119,6 +120,9 @@ class EngineThread:
             loop = load()
         except ModelLoadError as error:
             started.put(error)
+            return
+        except MemoryError:
+            started.put(MemoryRefusedError("there is not enough memory to load the model"))
             return
         except Exception as error:
             _log.exception("loading failed")

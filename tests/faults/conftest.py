@@ -15,7 +15,7 @@ from tests.integration.conftest import RunningServer, free_port, start, wait_unt
 from tests.integration.conftest import write_config as shipped_config
 
 STUCK_S = 4
-LOAD_S = 30
+LOAD_S = 20
 FAULTY_LOADS = ("raise", "hang", "segv", "oom")
 INFER = {"infer": True}
 

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from models.base import StepListener
-from models.errors import EngineDeadError, ModelError, ModelLoadError, OutOfMemoryError
+from models.errors import (
+    EngineDeadError,
+    MemoryRefusedError,
+    ModelError,
+    ModelLoadError,
+    OutOfMemoryError,
+)
 from models.toy.encoder import ToyEncoder, ToyReranker
 from models.toy.generator import ToyGenerator
 from models.types import EmbeddingRequest, GenerationRequest, RerankRequest, TextPrompt
@@ -25,6 +31,8 @@ def test_a_fault_of_loading_lasts_as_long_as_its_file(tmp_path: Path) -> None:
         ToyEncoder(faults={"load": "raise", "file": str(broken)})
     with pytest.raises(ModelLoadError):
         ToyGenerator(lambda events: None, faults={"load": "raise", "file": str(broken)})
+    with pytest.raises(MemoryRefusedError):
+        ToyGenerator(lambda events: None, faults={"load": "oom"})
     broken.unlink()
     ToyEncoder(faults={"load": "raise", "file": str(broken)}).close()
 
