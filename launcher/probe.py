@@ -10,17 +10,18 @@ TIMEOUT_S = 5
 EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
+def url_of(host: str, port: int) -> str:
+    """One that works on this machine."""
+    host = EVERY_INTERFACE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class HttpProbe:
     """One address; a new connection per question."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = EVERY_INTERFACE.get(host, host)
         self._port = port
-
-    @property
-    def url(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
 
     def alive(self) -> bool:
         return self._get("/health") is not None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import yaml
@@ -23,11 +22,15 @@ from launcher.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 180, 60
-TOY = {
-    "id": "toy-encoder",
-    "task": "embedding",
-    "engine": "toy",
-    "source": {"kind": "builtin"},
+BUILTIN = {"engine": "toy", "source": {"kind": "builtin"}}
+ENCODER = {"id": "toy-encoder", "task": "embedding", **BUILTIN}
+SLOW = {"id": "toy-chat", "task": "generation", "engine_options": {"step_seconds": 0.1}, **BUILTIN}
+CHAT = {
+    "model": "toy-chat",
+    "messages": [{"role": "user", "content": "one"}],
+    "stream": True,
+    "max_tokens": 40,
+    "ignore_eos": True,
 }
 
 
@@ -56,14 +59,26 @@ class Server:
             time.sleep(0.1)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            json.dumps(body).encode() if body else None,
-            {"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            answer: dict[str, Any] = json.load(response)
-            return answer
+        method = "GET" if body is None else "POST"
+        reply = httpx.request(method, f"{self.url}{path}", json=body, timeout=60)
+        answer: dict[str, Any] = reply.raise_for_status().json()
+        return answer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_for_status(self, status: int) -> dict[str, Any]:
+        """The body of the first answer to GET /ready that has it."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx.TransportError):
+                reply = httpx.get(f"{self.url}/ready", timeout=60)
+                if reply.status_code == status:
+                    body: dict[str, Any] = reply.json()
+                    return body
+            time.sleep(0.05)
+        raise AssertionError(self.output)
 
     def processes(self) -> list[psutil.Process]:
         """Those of its session, zombies that nobody waits for left out."""
@@ -76,11 +91,11 @@ class Server:
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
-    def names(self) -> set[str]:
-        names = set()
+    def names(self) -> list[str]:
+        names = []
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
-                names.add(process.name())
+                names.append(process.name())
         return names
 
     def stop(self, number: signal.Signals) -> int:
@@ -96,7 +111,7 @@ def ignore_interrupts() -> None:
 def document(tmp_path: Path) -> dict[str, Any]:
     """The shipped configuration with a weightless catalogue."""
     catalog = tmp_path / "catalog.yaml"
-    catalog.write_text(yaml.safe_dump({"models": [TOY]}))
+    catalog.write_text(yaml.safe_dump({"models": [ENCODER, SLOW]}))
     content: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     content["applications"][0]["args"] |= {"catalog": str(catalog), "data_dir": str(tmp_path)}
     return content
@@ -134,11 +149,31 @@ def test_serves_then_ends_with_nothing_left(start: Start, document: dict[str, An
     assert "embedding       toy-encoder" in shown
     assert f"curl http://127.0.0.1:{server.port}/v1/embeddings" in shown
     names = server.names()
-    assert {"raylet", "gcs_server"} <= names
-    assert ("haproxy" in names) is (sys.platform == "linux")
+    assert {"raylet", "gcs_server"} <= set(names)
+    assert (names.count("haproxy") >= 2) is (sys.platform == "linux")
     assert server.stop(signal.SIGINT) == 0, server.output
     assert server.processes() == []
     assert "Traceback" not in server.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drains where HAProxy runs")
+def test_what_is_under_way_ends_before_the_server_does(
+    start: Start, document: dict[str, Any]
+) -> None:
+    server = start(document)
+    assert server.wait_for_status(503)["error"]["code"] == "server_unavailable"
+    server.wait_for("Ctrl-C ends it.")
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=CHAT, timeout=60) as reply:
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
+        server.process.send_signal(signal.SIGTERM)
+        refused = server.wait_for_status(503)
+        assert refused["error"]["code"] == "server_unavailable"
+        assert server.process.poll() is None
+        events = [line for line in lines if line]
+    assert events[-1] == "data: [DONE]"
+    assert server.process.wait(STOP_S) == 0, server.output
+    assert server.processes() == []
 
 
 def test_serves_without_haproxy(start: Start, document: dict[str, Any]) -> None:
@@ -146,7 +181,7 @@ def test_serves_without_haproxy(start: Start, document: dict[str, Any]) -> None:
     server.wait_for("Ctrl-C ends it.")
     answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": ["one", "two"]})
     assert len(answer["data"]) == 2
-    assert "haproxy" not in server.names()
+    assert server.names().count("haproxy") == (sys.platform == "linux"), "the front alone"
     assert server.stop(signal.SIGTERM) == 0, server.output
     assert server.processes() == []
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import ROOT, main
-from launcher.configuration import read_config
+from launcher.configuration import read_config, require_keys
 from launcher.errors import LaunchError
 
 OURS = {"name": "inference", "import_path": "graph:app"}
@@ -104,3 +104,40 @@ def test_ports_that_do_not_exist_exit_with_2(port: str, capsys: pytest.CaptureFi
         main([f"--port={port}"])
     assert caught.value.code == 2
     assert "--port" in capsys.readouterr().err
+
+
+def listening_on(host: str, **access: str) -> dict[str, Any]:
+    ours = OURS | {"args": {"access": access}}
+    return {"applications": [ours], "http_options": {"host": host, "port": 8000}}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    require_keys(listening_on(host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "server.example"])  # noqa: S104
+def test_others_need_one(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INFERENCE_API_KEYS", raising=False)
+    with pytest.raises(LaunchError, match=f"reaches {host} could use .* or start it with --insec"):
+        require_keys(listening_on(host))
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("keys: [{name: one, key: 0123456789abcdef}]")
+    keys.chmod(0o600)
+    require_keys(listening_on(host, keys_file=str(keys)))
+    monkeypatch.setenv("INFERENCE_API_KEYS", "0123456789abcdef")
+    require_keys(listening_on(host))
+    monkeypatch.setenv("INFERENCE_API_KEYS", "short")
+    with pytest.raises(LaunchError, match="INFERENCE_API_KEYS: entry 1"):
+        require_keys(listening_on(host))
+
+
+def test_an_open_server_has_to_be_asked_for(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INFERENCE_API_KEYS", raising=False)
+    write(config, http_options={"host": "198.51.100.7"})
+    assert main(["--config", str(config)]) == 1
+    assert "--insecure" in capsys.readouterr().err
+    assert main(["--config", str(config), "--insecure"]) == 1
+    assert "does not have that address" in capsys.readouterr().err

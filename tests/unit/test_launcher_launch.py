@@ -14,7 +14,7 @@ from launcher import launch as launch_module
 from launcher.errors import LaunchError
 from launcher.launch import Launch
 from launcher.ports import free_ports
-from launcher.probe import HttpProbe
+from launcher.probe import HttpProbe, url_of
 
 HOST = "127.0.0.1"
 
@@ -78,9 +78,39 @@ class Childless:
     def lost(self) -> list[str]:
         return []
 
+    def end_stopped(self) -> None:
+        return
+
     def end(self, grace_s: float) -> int:
         del grace_s
         return 0
+
+
+class Front:
+    """Stands in for HAProxy: a number of requests under way, each of which ends when asked for."""
+
+    def __init__(self, under_way: int = 0) -> None:
+        self.under_way = under_way
+        self.events: list[str] = []
+
+    def start(self) -> None:
+        self.events.append("start")
+
+    def open(self) -> None:
+        self.events.append("open")
+
+    def shut(self) -> None:
+        self.events.append(f"shut with {self.under_way}")
+
+    def revive(self) -> bool:
+        return False
+
+    def in_flight(self) -> int:
+        self.under_way -= self.under_way > 0
+        return self.under_way
+
+    def stop(self) -> None:
+        self.events.append(f"stop with {self.under_way}")
 
 
 @pytest.fixture(autouse=True)
@@ -89,8 +119,12 @@ def handlers_untouched_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launcher.stop_signals.signal.signal", lambda *_: None)
 
 
-def launching(probe: HttpProbe, server: Server) -> Launch:
-    return Launch(server, probe, Childless(), Path("unused"))  # type: ignore[arg-type]
+def launching(
+    probe: HttpProbe, server: Server, front: Front | None = None, drain_s: float = 30
+) -> Launch:
+    return Launch(
+        server, front, "http://here", probe, Childless(), Path("unused"), drain_s  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def test_alive_means_200(answering: HttpProbe, silent: HttpProbe) -> None:
@@ -131,7 +165,7 @@ def test_a_server_that_does_not_speak_http_is_not_alive() -> None:
     ],
 )
 def test_the_url_is_one_that_works_here(host: str, url: str) -> None:
-    assert HttpProbe(host, 80).url == url
+    assert url_of(host, 80) == url
 
 
 def test_a_failed_deployment_ends_it_with_the_reason(silent: HttpProbe) -> None:
@@ -170,5 +204,48 @@ def test_a_lost_process_of_ray_ends_it(
     server = Server()
     with pytest.raises(LaunchError, match="'raylet' has ended unexpectedly"):
         launching(answering, server).run()
-    assert server.stopped
+    assert not server.stopped, "Ray without its own processes cannot end in order"
     assert "Ready after" in capsys.readouterr().out
+
+
+class Signalled:
+    """Asked to end as soon as it serves."""
+
+    def __init__(self, at_once: object) -> None:
+        del at_once
+        self._asked = iter([False, False])
+
+    @property
+    def requested(self) -> bool:
+        return next(self._asked, True)
+
+    def install(self) -> None:
+        return
+
+
+def test_it_ends_when_nothing_is_under_way(
+    answering: HttpProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_module, "StopSignals", Signalled)
+    monkeypatch.setattr(launch_module, "POLL_S", 0.01)
+    front = Front(under_way=3)
+    server = Server()
+    assert launching(answering, server, front).run() == 0
+    assert front.events == ["start", "open", "shut with 3", "stop with 0"]
+    assert server.stopped
+
+
+def test_requests_that_do_not_end_are_left_after_the_deadline(
+    answering: HttpProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_module, "StopSignals", Signalled)
+    front = Front(under_way=1 << 60)
+    assert launching(answering, Server(), front, drain_s=0).run() == 0
+    assert front.events[-2:] == [f"shut with {1 << 60}", f"stop with {(1 << 60) - 1}"]
+
+
+def test_a_start_that_fails_opens_nothing(silent: HttpProbe) -> None:
+    front = Front()
+    with pytest.raises(LaunchError):
+        launching(silent, Server("no such module"), front).run()
+    assert front.events == ["start", "stop with 0"]

@@ -90,6 +90,19 @@ def test_a_child_may_end_while_it_is_looked_at(
     assert descendants.lost() == []
 
 
+def test_those_that_stay_stopped_are_killed(family: list[psutil.Process]) -> None:
+    ancestor, child, grandchild = family
+    descendants = Descendants(ancestor.pid)
+    descendants.look()
+    grandchild.suspend()
+    assert wait_until(lambda: grandchild.status() == psutil.STATUS_STOPPED)
+    descendants.end_stopped()
+    assert not ended(grandchild), "it may only have been looked at by a shell"
+    descendants.end_stopped()
+    assert wait_until(lambda: ended(grandchild))
+    assert not ended(child)
+
+
 def test_those_who_end_in_time_are_not_killed(family: list[psutil.Process]) -> None:
     ancestor, child, grandchild = family
     descendants = Descendants(ancestor.pid)
