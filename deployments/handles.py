@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.loss_breaker import LossBreaker
 from deployments.turns import Turns
+from deployments.wake_deadline import WakeDeadline
 from models.errors import (
     ModelError,
     ModelLoadError,
@@ -35,6 +36,7 @@ NOTICE_S = 10.0
 RETRY_S = 0.2
 REMEMBERED = 64
 """Dead replicas, of each task."""
+_END = object()
 _MODEL_AT = {"generate": 2}
 """Where a method's arguments name the model, if not at the beginning."""
 
@@ -42,9 +44,10 @@ _MODEL_AT = {"generate": 2}
 class TaskHandle:
     """The replicas of one task."""
 
-    def __init__(self, task: str, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, task: str, handle: DeploymentHandle[Any], wake: WakeDeadline) -> None:
         self.task = task
         self._handle = handle
+        self._wake = wake
         self._streaming = handle.options(stream=True)
         self._breaker = LossBreaker()
         self._dead: deque[str] = deque(maxlen=REMEMBERED)
@@ -109,7 +112,8 @@ class TaskHandle:
         """What `send` brings from a replica that is not known to be dead.
 
         Serve goes on offering a dead replica until it notices. Being refused by one is no loss: the
-        request waits a little and asks again. Raises ModelError, ReplicaLostError for a loss.
+        request waits a little and asks again. Raises ModelError, ReplicaLostError for a loss,
+        LoadTimeoutError where no replica starts.
         """
         model_id = _model_of(method, args)
         self._breaker.check(model_id)
@@ -118,9 +122,11 @@ class TaskHandle:
             known = frozenset(self._dead)
             try:
                 async with aclosing(send(method, *args)) as items:
-                    async for item in items:
+                    item = await self._wake.first(anext(items, _END))
+                    while item is not _END:
                         self._breaker.answered(model_id)
                         yield item
+                        item = await anext(items, _END)
                 return
             except RayTaskError as error:
                 self._breaker.answered(model_id)

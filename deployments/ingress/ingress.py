@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import ray
@@ -18,8 +18,9 @@ from deployments.file_store import FileStore
 from deployments.handles import TaskHandle
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
-from deployments.ingress.server import DeploymentState, Server
+from deployments.ingress.server import Cluster, DeploymentState, Server, running_replicas
 from deployments.metrics import RayMetrics
+from deployments.wake_deadline import WakeDeadline
 
 
 class Ingress:
@@ -28,17 +29,23 @@ class Ingress:
     def __init__(
         self, config: AppConfig, catalog: Catalog, tasks: dict[str, DeploymentHandle[Any]]
     ) -> None:
-        replicas = {task: TaskHandle(task, handle) for task, handle in tasks.items()}
+        cluster = ServeCluster()
+        replicas = {
+            task: TaskHandle(task, handle, _wake_deadline(config, cluster, task))
+            for task, handle in tasks.items()
+        }
         clients = make_clients(config, replicas)
-        self._server = Server(
-            config, catalog, clients, ServeCluster(), FileStore.of(config), RayMetrics()
-        )
+        self._server = Server(config, catalog, clients, cluster, FileStore.of(config), RayMetrics())
 
     def asgi_app(self) -> ASGIApp:
         return make_app(self._server)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.asgi_app()
+
+
+def _wake_deadline(config: AppConfig, cluster: Cluster, task: str) -> WakeDeadline:
+    return WakeDeadline(task, partial(running_replicas, cluster, task), config.deadlines.load_s)
 
 
 class ServeCluster:

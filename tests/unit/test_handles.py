@@ -13,6 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import handles
 from deployments.handles import TaskHandle
+from deployments.wake_deadline import WakeDeadline
 from models.errors import (
     InvalidInputError,
     ModelError,
@@ -98,7 +99,11 @@ def unavailable() -> Exception:
 
 def task_handle(*script: Any) -> tuple[TaskHandle, Handle]:
     handle: Any = Handle(*script)
-    return TaskHandle("embedding", handle), handle
+
+    async def running() -> int:
+        return 1
+
+    return TaskHandle("embedding", handle, WakeDeadline("embedding", running, 60)), handle
 
 
 async def test_a_call_is_repeated_once_when_its_replica_died() -> None:
