@@ -16,6 +16,8 @@ from tests.tiny_models import VOCABULARY, WIDTH, tokenizer
 from tests.tiny_vision import DECODER, END, PAD, START
 
 CORD = ("<s_cord-v2>", "<s_menu>", "</s_menu>", "<s_nm>", "</s_nm>", "<s_total>", "</s_total>")
+RECEIPT = "<s_menu><s_nm>tea</s_nm><sep/><s_nm>cake</s_nm></s_menu><s_total>12</s_total>"
+"""Of CORD."""
 DOCVQA = ("<s_docvqa>", "<s_question>", "</s_question>", "<s_answer>", "</s_answer>", "<yes/>")
 RVLCDIP = ("<s_rvlcdip>", "<s_class>", "</s_class>", "<letter/>", "<invoice/>", "<memo/>")
 BASE = ("<s_iitcdip>", "<s_synthdog>", "<sep/>")

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from models.document_models.families import document_model
-from tests.tiny_documents import CORD, DOCVQA, FAMILIES, HEADS, RVLCDIP, write_donut, write_layout
-
-RECEIPT = "<s_menu><s_nm>tea</s_nm><sep/><s_nm>cake</s_nm></s_menu><s_total>12</s_total>"
+from tests.tiny_documents import (
+    CORD,
+    DOCVQA,
+    FAMILIES,
+    HEADS,
+    RECEIPT,
+    RVLCDIP,
+    write_donut,
+    write_layout,
+)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import yaml
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
 from tests.processes import command_line
+from tests.tiny_documents import CORD, RECEIPT, write_donut, write_layout
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
@@ -64,6 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     config = write_config(folder, QUICKLY_IDLE)
+    add_models(config, document_models(folder / "models"), folder / "models")
     running = start(port, config, folder / "server.log")
     try:
         wait_until_healthy(running)
@@ -94,6 +96,26 @@ def write_config(folder: Path, idle: dict[str, int]) -> Path:
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
+
+
+def add_models(config: Path, entries: list[dict[str, Any]], root: Path) -> None:
+    """More catalogue entries, whose paths lie below `root`."""
+    document = yaml.safe_load(config.read_text())
+    args = document["applications"][0]["args"]
+    args |= {"models": entries, "model_roots": [str(root)]}
+    config.write_text(yaml.safe_dump(document))
+
+
+def document_models(root: Path) -> list[dict[str, Any]]:
+    """A Donut that knows one receipt, and a LayoutLM that finds digits."""
+    write_donut(root / "receipts", CORD, RECEIPT)
+    write_layout(root / "digits", "layoutlm", "TokenClassification", taught=True)
+    write_layout(root / "answers", "layoutlmv3", "QuestionAnswering")
+    return [
+        {"id": name, "task": "ocr", "engine": "documents"}
+        | {"source": {"kind": "path", "path": name}}
+        for name in ("receipts", "digits", "answers")
+    ]
 
 
 def free_port() -> int:
