@@ -20,6 +20,7 @@ from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
 from deployments.ingress.server import Cluster, DeploymentState, Server, running_replicas
 from deployments.metrics import RayMetrics
+from deployments.private_logs import keep_requests_out_of_logs
 from deployments.wake_deadline import WakeDeadline
 
 
@@ -29,6 +30,7 @@ class Ingress:
     def __init__(
         self, config: AppConfig, catalog: Catalog, tasks: dict[str, DeploymentHandle[Any]]
     ) -> None:
+        keep_requests_out_of_logs()
         cluster = ServeCluster()
         replicas = {
             task: TaskHandle(task, handle, _wake_deadline(config, cluster, task))
