@@ -11,7 +11,7 @@ from transformers import VisionEncoderDecoderModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.document_models.donut_fields import Piece
-from models.document_models.donut_prompts import DonutTokens
+from models.document_models.donut_prompts import CATEGORY, DonutTokens
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.image_to_text import FAMILY, PAGE_ENCODERS, Chances
@@ -50,11 +50,14 @@ class DonutWriter:
         return ids
 
     def text(self, ids: Sequence[int]) -> str:
-        """Other special tokens than those of the fields are left out."""
-        known = self.tokens.added
+        """Special tokens are left out, but for those that are values."""
         names = self._tokenizer.convert_ids_to_tokens(list(ids))
         special = set(self._tokenizer.all_special_ids)
-        kept = [i for i, name in zip(ids, names, strict=True) if i not in special or name in known]
+        kept = [
+            id_
+            for id_, name in zip(ids, names, strict=True)
+            if id_ not in special or CATEGORY.fullmatch(name)
+        ]
         text: str = self._tokenizer.decode(kept)
         return text
 

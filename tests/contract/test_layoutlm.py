@@ -9,10 +9,13 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, pipeline
 
 from models.document_models.layout_model import LayoutModel
-from models.document_models.page_words import page_words
+from models.document_models.page_words import NOWHERE, page_words
+from models.document_models.word_windows import OVERLAP, WindowEncoder
+from models.transformers_loading import load_fast_tokenizer
 from models.types import (
     Page,
 )
@@ -158,3 +161,26 @@ def reference(path: Path, page: Page, question: str | None = None) -> tuple[Any,
         inputs["pixel_values"] = images(picture(), return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         return network(**inputs, bbox=torch.tensor([boxes])), of
+
+
+@pytest.mark.parametrize("question", ["who is it", None])
+def test_windows_are_those_of_the_family_s_tokenizer(tmp_path: Path, question: str | None) -> None:
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    transformers.LayoutLMv3Tokenizer(vocab=vocabulary, merges=[]).save_pretrained(tmp_path)
+    theirs = load_fast_tokenizer(tmp_path, add_prefix_space=True)
+    words = page_words(LONG)
+    encoder = WindowEncoder(theirs, 64, NOWHERE)
+    windows = encoder.windows(words, question).windows
+    texts = [word.text for word in words]
+    expected = theirs(
+        **({"text": texts} if question is None else {"text": question, "text_pair": texts}),
+        boxes=[list(word.place) for word in words],
+        truncation="longest_first" if question is None else "only_second",
+        max_length=64,
+        stride=min(OVERLAP, encoder.room(question) // 2),
+        return_overflowing_tokens=True,
+    )
+    assert len(windows) > 2
+    assert [list(window.ids) for window in windows] == expected["input_ids"]
+    assert [[list(p) for p in window.places] for window in windows] == expected["bbox"]
