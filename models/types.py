@@ -175,7 +175,8 @@ class GenerationRequest:
 
     `echo` puts the prompt before the completion, with its log probabilities if those are asked
     for. `truncation` "auto" drops the oldest messages of a chat that is too long, "disabled"
-    refuses it. `thinking_budget` ends the reasoning after so many tokens.
+    refuses it. `thinking_budget` ends the reasoning after so many tokens. Requests of one `caller`
+    take turns with those of others.
     """
 
     prompt: Prompt
@@ -185,6 +186,7 @@ class GenerationRequest:
     echo: bool = False
     truncation: Literal["disabled", "auto"] = "disabled"
     thinking_budget: int | None = None
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

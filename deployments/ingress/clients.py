@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from config.settings import AppConfig, CoalescingSettings
+from deployments.ingress.access import caller_name
 from deployments.ingress.anomaly_client import AnomalyClient
 from deployments.ingress.client_base import BatchClient, TaskClient, deadline_exceeded, within
 from deployments.ingress.generation_session import GenerationSession
@@ -62,6 +63,8 @@ class GenerationClient(TaskClient):
         """
         late = deadline_exceeded(self._deadline_s)
         meter = TokenMeter(requests)
+        caller = caller_name() or ""
+        requests = [replace(request, caller=caller) for request in requests]
         with self._session.call(model_id, requests) as call:
             # One timer for the call: one for every step would cost a third of the step.
             deadline = asyncio.get_running_loop().call_later(self._deadline_s, call.fail, late)

@@ -1,7 +1,7 @@
 """Many small requests for one model, few calls to its replica.
 
-While as many shared calls as allowed are in flight, further requests gather; when one returns, those
-that have gathered leave together in the next. A lone request leaves at once: there is no timer.
+While as many shared calls as allowed are in flight, further requests gather; when one returns,
+those that have gathered leave together in the next. A lone request leaves at once: no timer.
 Requests above the size limit have a lane of their own, in which each is a call, so that they never
 hold small ones up.
 """
@@ -98,7 +98,6 @@ class _Lane(Generic[RequestT, ResultT]):
         self._max_requests = max_requests
         self._max_size = max_size
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._returned_at: float | None = None
 
     @property
     def idle(self) -> bool:
@@ -136,17 +135,9 @@ class _Lane(Generic[RequestT, ResultT]):
             _fail(futures, error)
             raise
         else:
-            self._note(sum(entry.size for entry in group))
+            self._queue.rate.left(sum(entry.size for entry in group), more=bool(self._queue))
         for future, result in zip(futures, results, strict=True):
             _settle(future, result)
-
-    def _note(self, size: int) -> None:
-        """Learn the drain rate from calls that have returned one after the other: the first one may
-        have waited for a model to load."""
-        now = asyncio.get_running_loop().time()
-        if self._returned_at is not None:
-            self._queue.rate.add(size, now - self._returned_at)
-        self._returned_at = now if self._queue else None
 
     async def _results(
         self, group: Sequence[Waiting[RequestT, ResultT]]

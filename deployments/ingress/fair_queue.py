@@ -7,14 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from models.drain_rate import DrainRate
 from models.errors import OverloadedError
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
-
-RETRY_AFTER_BOUNDS = (1.0, 60.0)
-HALF_LIFE_S = 10.0
-"""Of what is remembered of the drain rate."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,23 +34,6 @@ class QueueBounds:
     requests: int
     size: int
     seconds: float
-
-
-class DrainRate:
-    """Size per second that leaves while there is no lack of work, 0 until it is known."""
-
-    def __init__(self) -> None:
-        self._done = 0.0
-        self._seconds = 0.0
-
-    @property
-    def value(self) -> float:
-        return self._done / self._seconds if self._seconds else 0.0
-
-    def add(self, size: int, seconds: float) -> None:
-        kept = 0.5 ** (seconds / HALF_LIFE_S)
-        self._done = self._done * kept + size
-        self._seconds = self._seconds * kept + seconds
 
 
 class FairQueue(Generic[RequestT, ResultT]):
@@ -125,12 +105,8 @@ class FairQueue(Generic[RequestT, ResultT]):
         bounds = self._bounds
         if self._count >= bounds.requests or self._size + size > bounds.size:
             return True
-        return self._drain_seconds() > bounds.seconds
-
-    def _drain_seconds(self) -> float:
-        return self._size / self.rate.value if self.rate.value else 0.0
+        return self.rate.seconds(self._size) > bounds.seconds
 
     def _overloaded(self) -> OverloadedError:
-        low, high = RETRY_AFTER_BOUNDS
-        wait = min(high, max(low, self._drain_seconds()))
+        wait = self.rate.retry_after(self._size)
         return OverloadedError("Too many requests are waiting for this model.", wait)

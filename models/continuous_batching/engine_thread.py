@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import SimpleQueue
 
 from models.base import StepListener
 from models.compute_thread import ComputeThread
 from models.continuous_batching.decode_loop import DecodeLoop
+from models.continuous_batching.places import Places
 from models.continuous_batching.sequence import Sequence
 from models.errors import (
     EngineDeadError,
-    InvalidInputError,
     MemoryRefusedError,
     ModelError,
     ModelLoadError,
-    OverloadedError,
 )
 
 Command = Callable[[DecodeLoop], None]
@@ -38,10 +37,9 @@ class EngineThread:
         self, load: Callable[[], DecodeLoop], listener: StepListener, *, max_open: int, name: str
     ) -> None:
         self._listener = listener
-        self._max_open = max_open
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._lock = threading.Lock()
-        self._open: dict[str, object] = {}
+        self._places = Places(max_open)
         self._alive = False
         self._closing = False
         started: SimpleQueue[DecodeLoop | ModelLoadError] = SimpleQueue()
@@ -57,28 +55,32 @@ class EngineThread:
     def alive(self) -> bool:
         return self._alive
 
-    def add(self, request_id: str, prepare: Callable[[], Sequence]) -> None:
-        """Queue the sequence that `prepare` makes on the calling thread.
+    def add(self, request_id: str, prepare: Callable[[], Sequence], caller: str = "") -> None:
+        """Queue the sequence that `prepare` makes on the calling thread, for one of the callers.
 
         A request that is cancelled while it is being prepared is dropped. Raises what `prepare`
         raises, InvalidInputError for an id in use, OverloadedError and EngineDeadError.
         """
-        ticket = self._reserve(request_id)
+        with self._lock:
+            if not self._alive:
+                raise EngineDeadError("the engine has stopped")
+            ticket = self._places.take(request_id, caller)
         try:
             sequence = prepare()
         except BaseException:
-            self._forget((request_id,))
+            with self._lock:
+                self._places.leave(request_id)
             raise
         with self._lock:
             if not self._alive:
                 raise EngineDeadError("the engine has stopped")
-            if self._open.get(request_id) is ticket:
+            if self._places.holds(request_id, ticket):
                 self._commands.put(lambda loop: loop.submit(sequence))
 
     def cancel(self, request_id: str) -> None:
         """Drop a request before the next step; unknown ids are ignored."""
         with self._lock:
-            if self._open.pop(request_id, None) is not None:
+            if self._places.leave(request_id):
                 self._commands.put(lambda loop: loop.cancel(request_id))
 
     def run(self, command: Command) -> None:
@@ -91,23 +93,6 @@ class EngineThread:
         self._commands.put(lambda loop: None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
-
-    def _reserve(self, request_id: str) -> object:
-        ticket = object()
-        with self._lock:
-            if not self._alive:
-                raise EngineDeadError("the engine has stopped")
-            if request_id in self._open:
-                raise InvalidInputError("a request with this id is already running")
-            if len(self._open) >= self._max_open:
-                raise OverloadedError("the generation queue is full")
-            self._open[request_id] = ticket
-        return ticket
-
-    def _forget(self, request_ids: Iterable[str]) -> None:
-        with self._lock:
-            for request_id in request_ids:
-                self._open.pop(request_id, None)
 
     # --- on the thread ------------------------------------------------------------------------
 
@@ -144,7 +129,8 @@ class EngineThread:
             events = loop.step()
             self._thread.end()
             if events:
-                self._forget(name for name, event in events if _ends(event))
+                with self._lock:
+                    self._places.finish(name for name, event in events if _ends(event))
                 self._listener(events)
 
     def _obey(self, loop: DecodeLoop) -> None:
@@ -158,8 +144,7 @@ class EngineThread:
         """Free everything on the thread that owns it, and answer whoever still waits."""
         with self._lock:
             self._alive = False
-            pending = list(self._open)
-            self._open.clear()
+            pending = self._places.leave_all()
         loop.close()
         if not pending:
             return

@@ -71,7 +71,7 @@ class ContinuousGenerator:
 
     def add(self, request_id: str, request: GenerationRequest) -> None:
         """See `Generator.add`."""
-        self._engine.add(request_id, lambda: self._sequence(request_id, request))
+        self._engine.add(request_id, lambda: self._sequence(request_id, request), request.caller)
 
     def cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)
@@ -130,6 +130,7 @@ class ContinuousGenerator:
             self._completion(request, prompt),
             self._constraint(request, prompt),
         )
+        sequence.caller = request.caller
         if request.echo and sampling.logprobs is not None:
             first = self._vocabulary.pieces[prompt.tokens[0]]
             score = TokenLogprob(first.decode("utf-8", "replace"), first, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -43,7 +43,7 @@ class Step:
 
 
 class Scheduler:
-    """Admits first come, first served, by KV budget.
+    """Admits callers in turn, and each one's requests first come, first served, by KV budget.
 
     A request is admitted when its prompt and a small headroom fit, whatever its `max_tokens`.
     When the pool runs full, cached sequences go first; then the youngest running sequence is
@@ -151,12 +151,21 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_sequences:
-            candidate = self._waiting[0]
+            candidate = self._next()
             match = self._best_prefix(candidate)
             if match is None or not self._reserve(candidate, match):
                 return
-            self._waiting.popleft()
+            self._waiting.remove(candidate)
             self._start(candidate, match)
+
+    def _next(self) -> Sequence:
+        """One that was parked; else of the caller with the fewest running, the one that waits
+        longest."""
+        first = self._waiting[0]
+        if first.generated or not first.caller:
+            return first
+        running = Counter(sequence.caller for sequence in self._running)
+        return min(self._waiting, key=lambda s: (running[s.caller], s.order))
 
     def _best_prefix(self, candidate: Sequence) -> Match | None:
         """Where the candidate's prompt is already evaluated; None: about to be, so wait for it."""

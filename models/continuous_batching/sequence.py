@@ -41,6 +41,7 @@ class Sequence:
     constraint: TokenConstraint | None = None
     completion: Completion = field(default_factory=Completion)
     prompt_logprobs: list[TokenLogprob] | None = None
+    caller: str = ""
 
     @classmethod
     def start(

@@ -87,6 +87,16 @@ def test_first_come_first_served() -> None:
     assert list(finish(loop)) == ["a", "b", "c"]
 
 
+def test_callers_are_admitted_in_turn() -> None:
+    loop = loop_of(cells=2000, max_sequences=2)
+    for name in ("flood-1", "flood-2", "flood-3", "other-1"):
+        submit(loop, name, name).caller = name.partition("-")[0]
+    loop.step()
+    running = {sequence.request_id for sequence in loop.scheduler.sequences() if sequence.slot >= 0}
+    assert running == {"flood-1", "other-1"}
+    assert set(finish(loop)) == {"flood-1", "flood-2", "flood-3", "other-1"}
+
+
 def test_admission_asks_for_the_prompt_not_for_max_tokens() -> None:
     loop = loop_of(cells=300)
     for name in "abcd":
