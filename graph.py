@@ -63,9 +63,7 @@ def app(config: AppConfig) -> Application:
 
 def gpu_share(settings: TaskSettings, cluster_gpus: float) -> float:
     """The explicit value when there is one, else the share if the cluster has a GPU, else 0."""
-    if settings.num_gpus != "auto":
-        return settings.num_gpus
-    return settings.gpu_share if cluster_gpus else 0.0
+    return settings.gpu_fraction(has_gpu=cluster_gpus > 0)
 
 
 def _options(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from pydantic import (
 Task = Literal["generation", "embedding", "rerank", "classification", "ocr", "anomaly"]
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][\w.\-/:]{0,127}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+QUANT_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_\-]{0,31}"
 PACKAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._\-]*$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+!\-]*$"
 
@@ -73,7 +75,10 @@ class PathSource(_Entry):
 
 
 class HubSource(_Entry):
-    """A Hugging Face repository; `file` is one file or ":QUANT", else the whole snapshot."""
+    """A Hugging Face repository; `file` is one file or ":QUANT", else the engine's default.
+
+    "owner/name:QUANT" as `repo` is short for both.
+    """
 
     kind: Literal["hub"]
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*/[A-Za-z0-9_][\w.\-]*$")]
@@ -81,6 +86,20 @@ class HubSource(_Entry):
         "main"
     )
     file: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quantisation_beside_the_name(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("repo"), str):
+            return data
+        repo, colon, quant = data["repo"].partition(":")
+        if not colon:
+            return data
+        if data.get("file") is not None:
+            raise ValueError("'repo' names a quantisation, so 'file' must not name another")
+        if not re.fullmatch(QUANT_PATTERN, quant):
+            raise ValueError(f"'{quant}' is not the name of a quantisation, as Q4_K_M is")
+        return {**data, "repo": repo, "file": f":{quant}"}
 
 
 class Requantize(_Entry):
@@ -190,6 +209,8 @@ class Limits(_Entry):
     """Bounds of one model, beside the application's own."""
 
     context_length: Annotated[int, Field(gt=0)] | None = None
+    min_context_length: Annotated[int, Field(gt=0)] | None = None
+    """The shortest context that is worth loading the model for; None: 2048 tokens at most."""
     max_sequences: Annotated[int, Field(gt=0, le=256)] | None = None
 
 

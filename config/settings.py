@@ -36,7 +36,10 @@ class TaskSettings(_Settings):
     gpu_share: Annotated[float, Field(gt=0, le=1)] = 0.2
     """The fraction of one GPU that `auto` stands for."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Compute threads of a replica's engines. None: half of the node's CPUs, at least one."""
+    """Compute threads of a replica's engines. None: its part of the node's CPUs by `num_cpus`,
+    among the replicas that are awake when a model is loaded; at least one."""
+    niceness: Annotated[int, Field(ge=0, le=19)] = 19
+    """How much less urgent the computing of a replica's models is than other processes."""
     min_replicas: Annotated[int, Field(ge=0, le=1000)] = 0
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 16
@@ -59,6 +62,12 @@ class TaskSettings(_Settings):
         """What a replica may keep beside its models."""
         return 0
 
+    def gpu_fraction(self, *, has_gpu: bool) -> float:
+        """The explicit share when there is one, else `gpu_share` where there is a GPU, else 0."""
+        if self.num_gpus != "auto":
+            return self.num_gpus
+        return self.gpu_share if has_gpu else 0.0
+
 
 class EmbeddingSettings(TaskSettings):
     """Embedding can remember."""
@@ -75,6 +84,7 @@ class GenerationSettings(TaskSettings):
     """Generation decodes for as long as clients read: it gets the larger share."""
 
     num_cpus: Annotated[float, Field(ge=0)] = 0.5
+    niceness: Annotated[int, Field(ge=0, le=19)] = 0
     gpu_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
@@ -248,6 +258,8 @@ class AppConfig(_Settings):
     data_dir: DataDir = Field(default_factory=default_data_dir)
     """Fitted detectors and other artefacts that must survive restarts: a folder, or the URL of an
     object store that fsspec knows."""
+    memory_reserve_bytes: Annotated[int, Field(ge=0, le=1 << 50)] | None = None
+    """Of each node's memory, left alone by models. None: a tenth, and 1 GiB at least."""
     offline: bool = False
     """Never contact an index or a hub: what is not in the cache is a 503."""
     preload: tuple[str, ...] = ()

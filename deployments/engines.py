@@ -6,13 +6,14 @@ its models need and a missing library is a typed load error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from config.catalog import ModelSpec
-from config.settings import AppConfig, TaskSettings
+from config.settings import AppConfig
 from models.base import (
     Classifier,
     ClassifierLibrary,
@@ -26,6 +27,7 @@ from models.base import (
     TextRecognizer,
 )
 from models.batching import BatchListener
+from models.devices.device import Device
 from models.errors import ModelLoadError
 from weights.cache import open_cache
 from weights.fetch import fetch
@@ -38,28 +40,37 @@ M = TypeVar("M", bound=Model)
 ClassificationModel = Classifier | EntityRecognizer | ClassifierLibrary
 
 
+def _no_plan(model_id: str) -> Mapping[str, Any]:
+    del model_id
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a replica may use for one model."""
 
     n_threads: int
-    gpu: bool = False
+    gpu: Device | None = None
+    gpu_part: float = 1.0
+    """How much of the GPU's memory its models may fill."""
     on_batch: BatchListener | None = None
     """Hears of every batch of text encoders."""
-
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpu else "cpu"
+    planned: Callable[[str], Mapping[str, Any]] = _no_plan
+    """Model id -> options of its engine that keep it within the memory that was reserved."""
 
     @property
     def gpu_layers(self) -> int:
-        """llama.cpp's way to say the same: all layers, or none."""
-        return -1 if self.gpu else 0
+        """For llama.cpp, of a model without a plan: all layers, or none."""
+        return 0 if self.gpu is None else -1
 
+    def torch_device(self) -> str:
+        """torch's name of the device. On a GPU it also keeps torch within the replica's part."""
+        if self.gpu is None:
+            return "cpu"
+        from models.devices.torch_formats import limit_memory
 
-def threads_of(settings: TaskSettings, node_cpus: int) -> int:
-    """The configured thread count, else half of the node's CPUs, at least one."""
-    return settings.threads or max(1, node_cpus // 2)
+        limit_memory(self.gpu.torch_name, self.gpu_part)
+        return self.gpu.torch_name
 
 
 def weights_of(spec: ModelSpec, config: AppConfig) -> Path:
@@ -86,13 +97,19 @@ def fetch_weights(
     )
 
 
-def build(spec: ModelSpec, make: Callable[..., M], **options: Any) -> M:
-    """Call an engine's constructor with the catalogue's `engine_options` on top.
+def build(
+    spec: ModelSpec,
+    make: Callable[..., M],
+    planned: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> M:
+    """Call an engine's constructor with the catalogue's `engine_options` on top, and above those
+    what was `planned` of its memory.
 
     Raises ModelLoadError, also for options the engine does not know.
     """
     try:
-        return make(**{**options, **spec.engine_options})
+        return make(**{**options, **spec.engine_options, **planned})
     except TypeError as error:
         raise ModelLoadError(f"The engine options of '{spec.id}' are not valid: {error}") from error
     except ImportError as error:
@@ -119,15 +136,18 @@ def generator(
         "max_sequences": spec.limits.max_sequences or 16,
         "n_threads": resources.n_threads,
     }
+    planned = resources.planned(spec.id)
     if engine == "transformers":
         from models.transformers_lm.engine import TransformersGenerator
 
-        return build(spec, TransformersGenerator, **options, device=resources.device)
+        return build(
+            spec, TransformersGenerator, planned, **options, device=resources.torch_device()
+        )
     if files.format != "gguf":
         raise ModelLoadError(f"'{spec.id}' has safetensors: it needs the engine transformers.")
     from models.llama_cpp.engine import LlamaCppGenerator
 
-    return build(spec, LlamaCppGenerator, **options, n_gpu_layers=resources.gpu_layers)
+    return build(spec, LlamaCppGenerator, planned, **options, n_gpu_layers=resources.gpu_layers)
 
 
 def _text_options(path: Path, resources: Resources) -> dict[str, Any]:
@@ -148,10 +168,11 @@ def encoder(spec: ModelSpec, config: AppConfig, resources: Resources) -> Encoder
     if spec.engine == "llama_cpp":
         from models.llama_cpp.encoder import LlamaCppEncoder
 
-        return build(spec, LlamaCppEncoder, **options, n_gpu_layers=resources.gpu_layers)
+        planned, layers = resources.planned(spec.id), resources.gpu_layers
+        return build(spec, LlamaCppEncoder, planned, **options, n_gpu_layers=layers)
     from models.encoders.encoder import TorchEncoder
 
-    return build(spec, TorchEncoder, **options, device=resources.device)
+    return build(spec, TorchEncoder, **options, device=resources.torch_device())
 
 
 def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Reranker:
@@ -167,10 +188,11 @@ def reranker(spec: ModelSpec, config: AppConfig, resources: Resources) -> Rerank
     if spec.engine == "llama_cpp":
         from models.llama_cpp.reranker import LlamaCppReranker
 
-        return build(spec, LlamaCppReranker, **options, n_gpu_layers=resources.gpu_layers)
+        planned, layers = resources.planned(spec.id), resources.gpu_layers
+        return build(spec, LlamaCppReranker, planned, **options, n_gpu_layers=layers)
     from models.encoders.cross_encoder import open_torch_reranker
 
-    return build(spec, open_torch_reranker, **options, device=resources.device)
+    return build(spec, open_torch_reranker, **options, device=resources.torch_device())
 
 
 def classifier(spec: ModelSpec, config: AppConfig, resources: Resources) -> ClassificationModel:
@@ -206,7 +228,7 @@ def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Clas
 
     kinds = {"sequence": TorchClassifier, "token": TorchTokenClassifier}
     make: Callable[..., ClassificationModel] = kinds[kind_of(path)]
-    return build(spec, make, **_text_options(path, resources), device=resources.device)
+    return build(spec, make, **_text_options(path, resources), device=resources.torch_device())
 
 
 def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
@@ -233,13 +255,18 @@ def _transformers_recognizer(spec: ModelSpec, path: Path, resources: Resources) 
     make: Callable[..., TextRecognizer] = (
         PaddleTorchRecognizer if is_paddle_folder(path) else vision_decoder_recognizer
     )
-    return build(spec, make, path=path, n_threads=resources.n_threads, device=resources.device)
+    return build(
+        spec, make, path=path, n_threads=resources.n_threads, device=resources.torch_device()
+    )
 
 
 def document_model(spec: ModelSpec, config: AppConfig, resources: Resources) -> DocumentModel:
     from models.document_models.families import document_model as make
 
-    options = {"n_threads": resources.n_threads, "device": resources.device}
+    options: dict[str, Any] = {
+        "n_threads": resources.n_threads,
+        "device": resources.torch_device(),
+    }
     return build(spec, make, path=weights_of(spec, config), **options)
 
 

@@ -1,36 +1,22 @@
-"""Who holds how much of a node's memory: one book for all processes of one user on the node.
-
-The book is a file, written under a lock. An entry names its process by id and start time, so that
-what a dead process held is free again. There is nothing to start and nothing that can die.
-"""
+"""Who holds how much of a node's memory: one book for all processes of one user on the node."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import stat
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from deployments.node_book import Entry, NodeBook, start_of
+from models.errors import MemoryRefusedError
 
-from models.errors import MemoryRefusedError, ModelLoadError
-
-SAME_START_S = 2.0
-"""Two readings of one process's start may differ by as much."""
 RETRY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """`place` is a `Device.key`; `start` is in seconds since the epoch."""
+class Holding(Entry):
+    """What one model takes of one place, which is a `Device.key`."""
 
-    pid: int
-    start: float
     place: str
     model_id: str
     n_bytes: int
@@ -48,16 +34,16 @@ class NodeLedger:
     """The book as this process sees it. Every call is atomic and takes a moment."""
 
     def __init__(self, folder: Path | None = None, pid: int | None = None) -> None:
-        self._folder = folder or default_folder()
+        self._book = NodeBook(folder, "memory", Holding)
         self._pid = pid or os.getpid()
-        self._start = psutil.Process(self._pid).create_time()
+        self._start = start_of(self._pid)
 
     def take(self, model_id: str, amounts: Mapping[str, int], spaces: Mapping[str, Space]) -> None:
         """Enter what a model of this process takes, by place, instead of what it had.
 
         Raises MemoryRefusedError, and then nothing is held for it.
         """
-        with self._book() as holdings:
+        with self._book.open() as holdings:
             holdings[:] = [h for h in holdings if not self._owns(h, model_id)]
             for place, n_bytes in amounts.items():
                 _check_room(model_id, n_bytes, place, spaces[place], holdings)
@@ -68,51 +54,21 @@ class NodeLedger:
             ]
 
     def give_back(self, model_id: str) -> None:
-        with self._book() as holdings:
+        with self._book.open() as holdings:
             holdings[:] = [h for h in holdings if not self._owns(h, model_id)]
 
     def room(self, place: str, space: Space, *, without: str) -> int:
         """Bytes that a model of this process could take, which gives back what it has."""
-        with self._book() as holdings:
+        with self._book.open() as holdings:
             others = [h for h in holdings if not self._owns(h, without)]
         return max(0, min(space.free, space.usable - _held(others, place)))
 
     def holdings(self) -> list[Holding]:
-        with self._book() as holdings:
+        with self._book.open() as holdings:
             return list(holdings)
 
     def _owns(self, holding: Holding, model_id: str) -> bool:
         return holding.pid == self._pid and holding.model_id == model_id
-
-    @contextmanager
-    def _book(self) -> Iterator[list[Holding]]:
-        """The entries of living processes, written back when they are changed."""
-        with (private(self._folder) / "memory.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            path = self._folder / "memory.json"
-            before = _read(path)
-            holdings = [h for h in before if _lives(h)]
-            try:
-                yield holdings
-            finally:
-                if holdings != before:
-                    draft = path.with_suffix(".new")
-                    draft.write_text(json.dumps([asdict(h) for h in holdings]))
-                    draft.replace(path)
-
-
-def default_folder() -> Path:
-    """Of this user on this node, gone after a restart of the machine as all entries are."""
-    return Path(tempfile.gettempdir()) / f"inference-server-{os.getuid()}"
-
-
-def private(folder: Path) -> Path:
-    """The folder, made if need be. ModelLoadError when others could have put something there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ModelLoadError("the folder of the memory ledger is open to other users")
-    return folder
 
 
 def gigabytes(n_bytes: int) -> str:
@@ -140,22 +96,3 @@ def _check_room(
 
 def _held(holdings: list[Holding], place: str) -> int:
     return sum(h.n_bytes for h in holdings if h.place == place)
-
-
-def _read(path: Path) -> list[Holding]:
-    """Empty where there is no book, or one that is no longer readable."""
-    try:
-        return [Holding(**entry) for entry in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
-        return []
-
-
-def _lives(holding: Holding) -> bool:
-    try:
-        process = psutil.Process(holding.pid)
-        return (
-            abs(process.create_time() - holding.start) < SAME_START_S
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.Error:
-        return False

@@ -13,17 +13,24 @@ from ray import serve
 
 from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
-from deployments.engines import Resources, fetch_weights, threads_of
-from deployments.memory_ledger import MemoryLedger, NoLedger
+from deployments.cpu_shares import CpuShares
+from deployments.engines import Resources, fetch_weights
+from deployments.memory_ledger import MemoryLedger
 from deployments.memory_watch import MemoryWatch
 from deployments.metrics import RayMetrics
 from deployments.model_cache import ModelCache
 from deployments.model_loading import ModelLoader
 from deployments.model_loads import LoadLimits
+from deployments.node_ledger import NodeLedger
+from deployments.private_logs import keep_requests_out_of_logs
+from deployments.replica_memory import ReplicaMemory, share_of
 from deployments.replica_metrics import ReplicaMetrics
 from deployments.scaling import HELD
 from deployments.watchdog import Watchdog
+from models.background import in_background
 from models.base import BatchModel, Model
+from models.devices.detection import NodeProbe, granted_device
+from models.devices.host import usable_cpus
 from models.errors import EngineDeadError, ModelError
 from models.types import ModelStatus, ReplicaStatus
 from weights.pip_download import Progress
@@ -41,16 +48,29 @@ class ModelReplica(Generic[M]):
     task: ClassVar[Task]
 
     def __init__(self, specs: Sequence[ModelSpec], config: AppConfig) -> None:
+        keep_requests_out_of_logs()
         settings = config.task(self.task)
         self._config = config
         self._watchdog = Watchdog(config.deadlines.stuck_s)
+        probe = NodeProbe()
+        share = share_of(settings, granted_device(probe, ray.get_gpu_ids()))
+        self._reserved = ReplicaMemory(
+            lambda spec: fetch_weights(spec, config),
+            probe,
+            share,
+            NodeLedger(),
+            reserve_bytes=config.memory_reserve_bytes,
+        )
         self._resources = Resources(
-            n_threads=threads_of(settings, os.cpu_count() or 1), gpu=bool(ray.get_gpu_ids())
+            n_threads=self._threads(),
+            gpu=share.gpu,
+            gpu_part=share.gpu_part,
+            planned=self._reserved.options,
         )
         self._metrics = ReplicaMetrics(self.task, RayMetrics())
         self._models: ModelCache[M] = ModelCache(
             specs,
-            ModelLoader(self.load, fetch=self.fetch, estimate=self.estimate, ledger=self.ledger()),
+            ModelLoader(self._load, fetch=self.fetch, estimate=self.estimate, ledger=self.ledger()),
             LoadLimits(config.deadlines.load_s, config.deadlines.stuck_load_s),
             ttl_s=settings.model_ttl_s,
             budget_bytes=settings.model_budget_bytes,
@@ -66,13 +86,12 @@ class ModelReplica(Generic[M]):
         fetch_weights(spec, self._config, progress)
 
     def estimate(self, spec: ModelSpec) -> int:
-        """Bytes of memory that a model will take; 0: unknown."""
-        del spec
-        return 0
+        """Bytes of memory that a model will take; 0: unknown. Raises ModelLoadError."""
+        return self._reserved.estimate(spec)
 
     def ledger(self) -> MemoryLedger:
         """Where models ask for their memory."""
-        return NoLedger()
+        return self._reserved
 
     def resources_of(self, spec: ModelSpec) -> Resources:
         """What the model may use; its batches are recorded as its own."""
@@ -81,6 +100,18 @@ class ModelReplica(Generic[M]):
     def load(self, spec: ModelSpec) -> M:
         """Load one model; blocking, called in a thread. Raises ModelLoadError."""
         raise NotImplementedError
+
+    def _load(self, spec: ModelSpec) -> M:
+        """With the threads that others leave, which step aside for tasks of more urgency."""
+        self._resources = replace(self._resources, n_threads=self._threads())
+        niceness = self._config.task(self.task).niceness
+        model = in_background(lambda: self.load(spec), niceness)
+        self._reserved.settle(spec.id)
+        return model
+
+    def _threads(self) -> int:
+        settings = self._config.task(self.task)
+        return settings.threads or CpuShares().threads(settings.num_cpus, usable_cpus())
 
     # --- the life of models, by the client's wish ---------------------------------------------
 

@@ -26,15 +26,15 @@ def best_dtype(device: torch.device, stored: torch.dtype | None = None) -> torch
     return chosen
 
 
-def limit_memory(device: torch.device, fraction: float) -> None:
+def limit_memory(name: str, fraction: float) -> None:
     """Let torch take at most this part of a GPU's memory in this process; a CPU has no limit.
 
     Beyond it torch raises an out-of-memory error here, instead of in a neighbour.
     """
     fraction = min(1.0, max(0.0, fraction))
-    if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(fraction, device)
-    elif device.type == "mps":
+    if name == "cuda":
+        torch.cuda.set_per_process_memory_fraction(fraction)
+    elif name == "mps":
         torch.mps.set_per_process_memory_fraction(fraction)
 
 

@@ -20,10 +20,12 @@ class StepSizes:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes that may be taken; `gpu` is None where there is none."""
+    """Bytes that may be taken; `gpu` is None where there is none. `share` is what the GPU would
+    have room for if nothing else were on it."""
 
     host: int
     gpu: int | None = None
+    share: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def placed(
     gpu_layers: int | None = None,
     generous: bool = False,
 ) -> Placement:
-    """As many layers on the GPU as fit with the smallest useful context, then all the context.
+    """As many layers on the GPU as its share holds with the smallest useful context, then as much
+    context as there is room for.
 
     `gpu_layers` fixes the layers; `generous` lets a pool of which nobody named a size take
     all the room, which is somebody's own. What does not fit comes out in its smallest form, and
@@ -90,9 +93,10 @@ def placed(
 
 
 def _layers_that_fit(memory: GgufMemory, sizes: StepSizes, cells: int, room: Room) -> int:
-    if room.gpu is None:
+    share = room.gpu if room.share is None else room.share
+    if share is None:
         return 0
     for count in range(len(memory.blocks) + 1, 0, -1):
-        if needed(memory, sizes, cells, count)[1] <= room.gpu:
+        if needed(memory, sizes, cells, count)[1] <= share:
             return count
     return 0

@@ -247,3 +247,23 @@ def test_the_documented_entries_are_valid(tmp_path: Path) -> None:
         path.write_text(text)
         kinds += [spec.source.kind for spec in load_catalog(path)]
     assert sorted(set(kinds)) == ["hub", "package", "path"]
+
+
+def test_a_quantisation_beside_the_repository() -> None:
+    short = HubSource.model_validate({"kind": "hub", "repo": "unsloth/Qwen3-1.7B-GGUF:Q4_K_M"})
+    long = HubSource(kind="hub", repo="unsloth/Qwen3-1.7B-GGUF", file=":Q4_K_M")
+    assert short == long
+    assert HubSource.model_validate(short.model_dump()) == short
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"repo": "a/b:"}, "quantisation"),
+        ({"repo": "a/b:../c"}, "quantisation"),
+        ({"repo": "a/b:Q8_0", "file": ":Q4_0"}, "'file' must not name another"),
+    ],
+)
+def test_a_quantisation_that_makes_no_sense(source: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HubSource.model_validate({"kind": "hub", **source})

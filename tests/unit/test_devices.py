@@ -227,11 +227,11 @@ def test_a_share_is_set_where_there_is_a_gpu_only(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         torch.mps, "set_per_process_memory_fraction", lambda *given: calls.append(given)
     )
-    limit_memory(torch.device("cpu"), 0.5)
+    limit_memory("cpu", 0.5)
     assert calls == []
-    limit_memory(torch.device("cuda"), 0.25)
-    limit_memory(torch.device("mps"), 1.5)
-    assert calls == [(0.25, torch.device("cuda")), (1.0,)]
+    limit_memory("cuda", 0.25)
+    limit_memory("mps", 1.5)
+    assert calls == [(0.25,), (1.0,)]
 
 
 def test_a_look_at_the_node_imports_no_engine() -> None:
