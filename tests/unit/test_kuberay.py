@@ -73,7 +73,7 @@ def test_pods_are_those_of_kubernetes(cluster: RayCluster, name: str) -> None:
     assert set(pod) == {"metadata", "spec"}
 
 
-@pytest.mark.parametrize("name", ["storage.yaml", "network-policy.yaml"])
+@pytest.mark.parametrize("name", ["storage.yaml", "front.yaml", "network-policy.yaml"])
 def test_other_resources_are_those_of_kubernetes(name: str) -> None:
     for document in documents(name):
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
@@ -194,7 +194,7 @@ def test_names_fit_together(service: RayService, cluster: RayCluster) -> None:
         if "persistentVolumeClaim" in volume
     }
     assert {("PersistentVolumeClaim", claim) for claim in claims} <= resources
-    nodes, redis = documents("network-policy.yaml")
+    nodes, _, redis = documents("network-policy.yaml")
     for pod in pods(cluster).values():
         assert pod["metadata"]["labels"] == nodes["spec"]["podSelector"]["matchLabels"]
     [stateful] = [d for d in documents("storage.yaml") if d["kind"] == "StatefulSet"]
@@ -202,11 +202,25 @@ def test_names_fit_together(service: RayService, cluster: RayCluster) -> None:
     assert labels == redis["spec"]["podSelector"]["matchLabels"]
 
 
-def test_clients_reach_the_public_port_only(serve_config: dict[str, Any]) -> None:
-    nodes, _ = documents("network-policy.yaml")
-    own, clients, *_ = nodes["spec"]["ingress"]
+def test_clients_reach_the_front_only(service: RayService, serve_config: dict[str, Any]) -> None:
+    nodes, front, _ = documents("network-policy.yaml")
+    own, behind, *_ = nodes["spec"]["ingress"]
     assert own == {"from": [{"podSelector": nodes["spec"]["podSelector"]}]}
-    assert [p["port"] for p in clients["ports"]] == [serve_config["http_options"]["port"]]
+    assert behind["from"] == [{"podSelector": front["spec"]["podSelector"]}]
+    port = serve_config["http_options"]["port"]
+    assert [p["port"] for p in behind["ports"]] == [port]
+    deployment, public = documents("front.yaml")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == front["spec"]["podSelector"]["matchLabels"] == public["spec"]["selector"]
+    server = f"{service.metadata.name}-serve-svc:{port}"
+    assert environment(deployment["spec"]["template"])["FRONT_SERVER"] == server
+
+
+def test_the_front_knows_its_variables() -> None:
+    deployment, _ = documents("front.yaml")
+    text = (ROOT / "launcher" / "front.cfg").read_text()
+    for name in environment(deployment["spec"]["template"]):
+        assert f"presetenv {name} " in text
 
 
 def test_every_secret_is_made_in_the_guide(cluster: RayCluster) -> None:
