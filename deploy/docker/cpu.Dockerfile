@@ -25,12 +25,14 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 
 FROM python:3.12.11-slim-bookworm
 
+# A login shell, which KubeRay may use, forgets PATH: hence the link.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --create-home inference \
-    && install -d -o inference -g inference /var/lib/inference
+    && install -d -o inference -g inference /var/lib/inference \
+    && ln -s /venv/bin/ray /usr/local/bin/ray
 
 ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app \

@@ -28,12 +28,14 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 
 FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04
 
+# A login shell, which KubeRay may use, forgets PATH: hence the link.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 python3 tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --create-home inference \
-    && install -d -o inference -g inference /var/lib/inference
+    && install -d -o inference -g inference /var/lib/inference \
+    && ln -s /venv/bin/ray /usr/local/bin/ray
 
 ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app \
