@@ -134,12 +134,13 @@ def test_the_log_line_says_what_happened(
 ) -> None:
     with caplog.at_level(logging.INFO, "ray.serve"):
         client.get("/health")
-        client.post("/v1/embeddings", json=EMBED)
+        reply = client.post("/v1/embeddings", json=EMBED)
     (line,) = caplog.records
     said = line.__dict__
     assert line.getMessage() == "POST /v1/embeddings 200"
     assert (said["task"], said["model"], said["status"]) == ("embedding", "embedding-model", 200)
     assert (said["http_route"], said["prompt_tokens"], said["code"]) == ("/v1/embeddings", 7, "")
+    assert said["request_id"] == reply.headers["x-request-id"]
     assert said["duration_ms"] > 0
 
 
