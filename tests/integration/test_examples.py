@@ -16,6 +16,7 @@ EXPECTED = {
     "binary_embeddings": "Interest rates",
     "rerank": "giant panda",
     "classification": "negative",
+    "model_lifecycle": "all-minilm-l6-v2: loaded",
     "ocr": "Invoice 2041",
     "documents": "# Invoice 2041",
     "anomaly": "ANOMALY",

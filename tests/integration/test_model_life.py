@@ -49,6 +49,8 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     finally:
         running.client.close()
         running.process.terminate()
+        until(lambda: "Once more ends at once" in running.log.read_text(), "stopping")
+        running.process.terminate()  # Serve would wait for the replica that cannot start
         running.process.wait(60)
 
 
