@@ -44,6 +44,7 @@ from deployments.ingress.routes import (
 )
 from deployments.ingress.routes.docs import docs_endpoints
 from deployments.ingress.server import Endpoint, Server, running_replicas
+from deployments.ingress.slow_readers import UnreadDeadline
 from deployments.ingress.wake_watch import WakeWatch
 
 TASK_ENDPOINTS: tuple[Endpoint, ...] = (
@@ -87,7 +88,8 @@ def make_app(server: Server) -> ASGIApp:
     # A bare router: Starlette's own error middleware would answer before the boundary does, and
     # /v1/models/ must not answer with a redirect that loses the body of a POST.
     router = BodyDeadline(Router(routes, redirect_slashes=False), server.config.deadlines.body_s)
-    answered = ErrorBoundary(Gate(router, server.config.access))
+    bounded = ErrorBoundary(Gate(router, server.config.access))
+    answered = UnreadDeadline(bounded, server.config.deadlines.unread_s)
     return Observer(answered, server.metrics, WakeWatch(partial(running_replicas, server.cluster)))
 
 
