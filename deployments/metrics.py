@@ -8,7 +8,10 @@ from deployments.metric_catalog import CATALOG, Metric
 
 
 class RayMetrics:
-    """See `Metrics`. Made inside a replica, whose name Serve then adds. A call costs some 5 us."""
+    """See `Metrics`. Made inside a replica, whose name Serve then adds. A call costs some 5 us.
+
+    Ray takes Python's numbers only, and not those of numpy.
+    """
 
     def __init__(self) -> None:
         self._counters = {m: Counter(m.name, m.description, m.labels) for m in _of("counter")}
@@ -19,13 +22,13 @@ class RayMetrics:
 
     def add(self, metric: Metric, amount: float, **labels: str) -> None:
         if amount > 0:
-            self._counters[metric].inc(amount, labels)
+            self._counters[metric].inc(float(amount), labels)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        self._histograms[metric].observe(value, labels)
+        self._histograms[metric].observe(float(value), labels)
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
-        self._gauges[metric].set(value, labels)
+        self._gauges[metric].set(float(value), labels)
 
 
 def _of(kind: str) -> list[Metric]:
