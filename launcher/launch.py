@@ -84,6 +84,7 @@ class Launch:
 
     def _wait_until_ready(self) -> None:
         while not (self._signals.requested or self._probe.alive()):
+            self._supervisor.check()
             failure = self._server.failure()
             if failure is not None:
                 raise LaunchError(failure)

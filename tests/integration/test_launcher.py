@@ -176,13 +176,19 @@ def test_what_is_under_way_ends_before_the_server_does(
     assert server.processes() == []
 
 
-def test_serves_without_haproxy(start: Start, document: dict[str, Any]) -> None:
+def test_serves_without_serves_haproxy_but_not_without_ray(
+    start: Start, document: dict[str, Any]
+) -> None:
+    """What Ray cannot replace, a supervisor has to start again with the rest: so it all ends."""
     server = start(without_haproxy(document))
     server.wait_for("Ctrl-C ends it.")
     answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": ["one", "two"]})
     assert len(answer["data"]) == 2
     assert server.names().count("haproxy") == (sys.platform == "linux"), "the front alone"
-    assert server.stop(signal.SIGTERM) == 0, server.output
+    [store] = [process for process in server.processes() if process.name() == "gcs_server"]
+    store.suspend()
+    assert server.process.wait(STOP_S) == 1, server.output
+    assert "Ray's process 'gcs_server' has ended unexpectedly." in server.output
     assert server.processes() == []
 
 
