@@ -21,11 +21,15 @@ with httpx.Client(base_url=base_url, timeout=300) as client:
 
     # Downloads the weights where need be; an event every half second.
     body = {"model": MODEL, "stream": True}
+    shown = ""
     with client.stream("POST", "/v1/models/load", json=body) as events:
         for line in events.iter_lines():
             if line.startswith("data: {"):
-                progress = json.loads(line.removeprefix("data: "))
-                print(f"{progress['model']}: {progress['state']} {progress['percent'] or ''}")
+                step = json.loads(line.removeprefix("data: "))
+                text = f"{step['model']}: {step['state']} {step['percent'] or ''}"
+                if text != shown:
+                    print(text)
+                shown = text
 
     # Every route that names a model takes keep_alive: here it stays for ten idle minutes.
     request = {"model": MODEL, "input": "The sea is calm.", "keep_alive": "10m"}
