@@ -16,7 +16,7 @@ import yaml
 
 from tests.integration.conftest import ROOT, RunningServer, free_port, start, wait_until_healthy
 
-RACE_S = 25.0
+RACE_S = 18.0
 PATIENCE_S = 60.0
 LOAD_S = 40
 CATALOG = {

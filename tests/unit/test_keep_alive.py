@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from starlette.requests import Request
+from PIL import Image
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
 from deployments.ingress.app import all_endpoints
-from deployments.ingress.keep_alive import KeepingAlive, keep_alive_of
+from deployments.ingress.keep_alive import KeepingAlive
 from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields, parse_keep_alive
 from deployments.ingress.request_record import RequestRecord, note_model, recording
-from models.types import EmbeddingResult, Usage
+from models.types import EmbeddingResult, OcrResult, Page, Usage
 from tests.fakes import FakeReplicas, make_client, make_server
+from tests.rendered_pages import encoded
 
 EMBED = {"model": "embedding-model", "input": "a"}
 
@@ -185,6 +186,28 @@ async def test_a_cancelled_request_still_tells_the_replicas() -> None:
     assert kept(replicas) == [("chat-model", 5.0)]
 
 
-def test_a_form_says_it_in_the_header_or_in_a_field() -> None:
-    request = Request({"type": "http", "headers": [(b"x-keep-alive", b"5m")]})
-    assert keep_alive_of(request, None) == 300.0
+@pytest.mark.parametrize(
+    ("sent", "fields", "headers"),
+    [
+        ("file", {}, {"x-keep-alive": "10m"}),
+        ("file", {"keep_alive": "10m"}, {}),
+        ("form", {}, {"x-keep-alive": "10m"}),
+        ("form", {"keep_alive": "10m"}, {}),
+        ("form", {"ttl": "600"}, {"x-keep-alive": "1s"}),
+    ],
+    ids=str,
+)
+def test_files_and_forms(sent: str, fields: dict[str, str], headers: dict[str, str]) -> None:
+    async def recognize(model_id: str, requests: list[Any]) -> list[OcrResult]:
+        return [OcrResult((Page(20, 10, ()),)) for _ in requests]
+
+    replicas = FakeReplicas({"recognize": recognize})
+    http = make_client({"ocr": replicas})
+    picture = encoded(Image.new("L", (20, 10), 0))
+    if sent == "file":
+        headers = headers | {"content-type": "image/png"}
+        reply = http.post("/v1/ocr", params=fields, content=picture, headers=headers)
+    else:
+        reply = http.post("/v1/ocr", data=fields, files={"file": picture}, headers=headers)
+    assert reply.status_code == 200, reply.text
+    assert kept(replicas) == [("ocr-model", 600.0)]
