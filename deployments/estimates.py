@@ -18,8 +18,8 @@ from models.model_folder import ModelFolder
 from models.model_format import model_files
 from weights.sizes import TensorCount, count_safetensors, onnx_bytes
 
-ONNX_FACTOR, ONNX_BYTES = 4 / 3, 24 << 20
-"""Of the file, and of a session with its tokenizer: fitted to int8 and float32 encoders."""
+ONNX_BYTES = 48 << 20
+"""Of a session with its tokenizer and the buffers of its batches, beside the file's own size."""
 RAPIDOCR_BYTES = 400 << 20
 """PP-OCR's small networks with the buffers of one large page."""
 BATCH_TOKENS = 4096
@@ -181,7 +181,7 @@ def _onnx(spec: ModelSpec, path: Path) -> LoadPlan:
     from models.encoders.onnx_session import model_file
 
     graph = model_file(path, spec.engine_options.get("file"))
-    return LoadPlan(int(ONNX_FACTOR * onnx_bytes(graph)) + ONNX_BYTES)
+    return LoadPlan(onnx_bytes(graph) + ONNX_BYTES)
 
 
 def _format(spec: ModelSpec, device: Device, stored: NumberFormat | None) -> NumberFormat:

@@ -101,6 +101,8 @@ def _fronted(document: Document, folder: Path) -> tuple[Front | None, Document]:
 def _prepared(document: Document, folder: Path) -> Document:
     """The document for this machine; the environment of all processes to come is set."""
     os.environ.update(ray_variables(write_token(folder)))
+    # Ray's own 15 would leave four degrees between urgent replicas and those that step aside.
+    os.environ.setdefault("RAY_worker_niceness", "5")
     keep_idle_memory_low()
     if not haproxy_wanted(document):
         return document

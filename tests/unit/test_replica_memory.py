@@ -148,7 +148,7 @@ def test_onnx_stays_on_the_host(tmp_path: Path) -> None:
     (tmp_path / "model.onnx_data").write_bytes(bytes(6000))
     card = Situation(cpu(), gpu(), Room(GIB, GIB))
     plan = plan_load(spec("onnx", "embedding"), tmp_path, card)
-    assert (plan.host, plan.gpu) == (12_000 + ONNX_BYTES, 0)
+    assert (plan.host, plan.gpu) == (9_000 + ONNX_BYTES, 0)
 
 
 def test_models_without_files_of_their_own() -> None:
