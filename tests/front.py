@@ -8,7 +8,8 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,6 +132,13 @@ class Fronted:
     def get(self, path: str, *headers: str) -> Reply:
         [reply] = self.ask(request("GET", path, "connection: close", *headers))
         return reply
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:

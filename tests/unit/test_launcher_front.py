@@ -21,7 +21,7 @@ from launcher.edge import haproxy_binary
 from launcher.errors import LaunchError
 from launcher.front import Front
 from launcher.ports import free_ports
-from tests.front import HOST, Fronted, behind_on, front_before, fronted, request
+from tests.front import HOST, Fronted, behind_on, front_before, fronted, request, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="HAProxy is for Linux")
 
@@ -68,8 +68,7 @@ def test_requests_wait_while_serves_proxy_starts_again(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with front_before(port, tmp_path) as running, ThreadPoolExecutor() as pool:
         waiting = pool.submit(running.get, "/")
-        while running.front.in_flight() == 0:
-            pass
+        until(running.front.in_flight)
         with behind_on(port):
             assert waiting.result(20).status == 200
 
@@ -114,8 +113,7 @@ def test_shut_it_answers_503_and_lets_the_others_end(running: Fronted) -> None:
         connection.request("GET", "/")
         assert connection.getresponse().read()
         under_way = pool.submit(running.get, "/held")
-        while running.front.in_flight() == 0:
-            pass
+        until(running.front.in_flight)
         running.front.shut()
         connection.request("GET", "/ready")
         refused = connection.getresponse()
@@ -144,8 +142,7 @@ def test_one_that_is_lost_is_started_again(
     [process] = processes_of(running)
     process.send_signal(number)
     if number == signal.SIGKILL:
-        while process.status() != psutil.STATUS_ZOMBIE:
-            pass
+        until(lambda: process.status() == psutil.STATUS_ZOMBIE)
     assert running.front.in_flight() == 0
     assert running.front.revive()
     assert running.get("/").status == 200
