@@ -20,9 +20,9 @@ COSTS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 MODEL = ("task", "model")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric. `buckets` are the upper bounds of a histogram."""
+    """One metric, equal to itself alone. `buckets` are the upper bounds of a histogram."""
 
     name: str
     kind: Kind
@@ -47,6 +47,9 @@ class Metrics(Protocol):
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """A gauge."""
+
+    def flush(self) -> None:
+        """To be called about once a second: what has been gathered since leaves the process."""
 
 
 # The ingress: one request of a client each.

@@ -62,6 +62,7 @@ class ReplicaMetrics:
             self._set(catalog.MODEL_BYTES, held_bytes, model_id)
         for model_id, model in models.items():
             self._sample_engine(model_id, model)
+        self._metrics.flush()
 
     def _sample_engine(self, model_id: str, model: Model) -> None:
         if isinstance(model, QueueingModel):

@@ -84,6 +84,8 @@ class FakeMetrics:
         assert metric.kind == "gauge"
         self.values[self._key(metric, labels)] = [value]
 
+    def flush(self) -> None: ...
+
     @staticmethod
     def _key(metric: Metric, labels: dict[str, str]) -> tuple[str, tuple[str, ...]]:
         assert set(labels) == set(metric.labels), (metric.name, labels)

@@ -42,6 +42,10 @@ class Ingress:
     def asgi_app(self) -> ASGIApp:
         return make_app(self._server)
 
+    async def check_health(self) -> None:
+        """Serve asks every second, which is also the pace at which figures leave."""
+        self._server.metrics.flush()
+
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.asgi_app()
 
