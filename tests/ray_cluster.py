@@ -63,6 +63,7 @@ class Node:
         output = self._log.read_text()
         if self.process.poll() is not None:
             assert self._starts < STARTS, output
+            self.end()
             self._start()
             return False
         return "Ray runtime started." in output
@@ -128,12 +129,13 @@ class RayCluster:
         return f"http://127.0.0.1:{self._ports['agent']}"
 
     def start_head(self, *, cpus: int) -> None:
-        self._add(
+        head = self._add(
             "--head", f"--num-cpus={cpus}", "--num-gpus=0", f"--port={self._ports['gcs']}",
             f"--temp-dir={self._folder / 'ray'}", f"--dashboard-port={self._ports['dashboard']}",
             f"--dashboard-agent-listen-port={self._ports['agent']}",
             f"--ray-client-server-port={self._ports['client']}",
         )  # fmt: skip
+        wait_until(head.started, "the head runs")
 
     def add_node(self, *, cpus: int, gpus: int) -> Node:
         """Join a node and return before it has joined; nothing checks that the GPUs exist."""
@@ -146,15 +148,6 @@ class RayCluster:
         log = self._logs / f"node-{len(self.nodes)}.log"
         self.nodes.append(Node(list(arguments), self._variables, log))
         return self.nodes[-1]
-
-    def wait_until_reachable(self) -> None:
-        wait_until(self._reachable, "the dashboard answers")
-
-    def _reachable(self) -> bool:
-        try:
-            return httpx.get(f"{self.dashboard}/api/version").status_code < 500
-        except httpx.TransportError:
-            return False
 
     def serve_deploy(self, config: Path) -> None:
         run = subprocess.run(

@@ -143,7 +143,6 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         front: Front | None = None
         try:
             cluster.start_head(cpus=2)
-            cluster.wait_until_reachable()
             node = cluster.add_node(cpus=2, gpus=1)
             content = document(folder, cluster.http_port)
             [port] = free_ports(1)
