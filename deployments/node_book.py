@@ -98,5 +98,5 @@ def _lives(entry: Entry) -> bool:
         process = psutil.Process(entry.pid)
         same = abs(process.create_time() - entry.start) < SAME_START_S
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except (psutil.Error, TypeError, ValueError):  # it has ended, or is no process
         return False

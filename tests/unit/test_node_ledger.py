@@ -19,6 +19,9 @@ GB = 10**9
 ALL = {"cpu": Space(10 * GB, 10 * GB), "cuda:0": Space(8 * GB, 8 * GB)}
 
 
+ODD = '[{"pid": "a", "start": "b", "place": "cpu", "model_id": "m", "n_bytes": 1}]'
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "runtime"
@@ -91,7 +94,7 @@ def test_a_process_that_got_the_id_of_a_dead_one_holds_nothing(folder: Path) -> 
     assert ledger.holdings() == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"pid": 1}]'])
+@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"pid": 1}]', ODD])
 def test_a_book_that_cannot_be_read_is_begun_anew(folder: Path, content: str) -> None:
     private(folder)
     (folder / "memory.json").write_text(content)
