@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from config.settings import CoalescingSettings
@@ -50,22 +50,13 @@ class Coalescer(Generic[RequestT, ResultT]):
         settings: CoalescingSettings,
     ) -> None:
         bounds = QueueBounds(settings.max_waiting, settings.max_waiting_chars, settings.max_wait_s)
+        shared = replace(
+            bounds, call_requests=settings.max_requests, call_size=settings.max_call_chars
+        )
         self._size = size
         self._max_small = settings.max_request_chars if settings.enabled else -1
-        self._small = _Lane(
-            calls,
-            FairQueue(bounds),
-            max_in_flight=settings.max_in_flight,
-            max_requests=settings.max_requests,
-            max_size=settings.max_call_chars,
-        )
-        self._large = _Lane(
-            calls,
-            FairQueue(bounds),
-            max_in_flight=settings.max_large_in_flight,
-            max_requests=1,
-            max_size=0,
-        )
+        self._small = _Lane(calls, FairQueue(shared), settings.max_in_flight)
+        self._large = _Lane(calls, FairQueue(bounds), settings.max_large_in_flight)
 
     async def submit(self, request: RequestT, caller: str = "") -> ResultT:
         """The request's own result; raises its own error, or the one of the whole call.
@@ -87,16 +78,11 @@ class _Lane(Generic[RequestT, ResultT]):
         self,
         calls: Calls[RequestT, ResultT],
         queue: FairQueue[RequestT, ResultT],
-        *,
         max_in_flight: int,
-        max_requests: int,
-        max_size: int,
     ) -> None:
         self._calls = calls
         self._queue = queue
         self._max_in_flight = max_in_flight
-        self._max_requests = max_requests
-        self._max_size = max_size
         self._in_flight: set[asyncio.Task[None]] = set()
 
     @property
@@ -113,7 +99,7 @@ class _Lane(Generic[RequestT, ResultT]):
 
     def _depart(self) -> None:
         while self._queue and len(self._in_flight) < self._max_in_flight:
-            group = self._queue.take(self._max_requests, self._max_size)
+            group = self._queue.take()
             # In a context of its own: a shared call belongs to no request, and Serve cancels
             # what was called in the context of a request whose client has gone.
             task = asyncio.create_task(self._answer(group), context=Context())
@@ -135,7 +121,7 @@ class _Lane(Generic[RequestT, ResultT]):
             _fail(futures, error)
             raise
         else:
-            self._queue.rate.left(sum(entry.size for entry in group), more=bool(self._queue))
+            self._queue.rate.left(1, more=bool(self._queue))
         for future, result in zip(futures, results, strict=True):
             _settle(future, result)
 

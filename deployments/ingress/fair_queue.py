@@ -29,11 +29,16 @@ class Waiting(Generic[RequestT, ResultT]):
 
 @dataclass(frozen=True, slots=True)
 class QueueBounds:
-    """How many requests may wait, how large they may be together, and for how long."""
+    """How many requests may wait, how large they may be together, and for how long.
+
+    `call_requests` and `call_size` are what one call takes along.
+    """
 
     requests: int
     size: int
     seconds: float
+    call_requests: int = 1
+    call_size: int = 1 << 62
 
 
 class FairQueue(Generic[RequestT, ResultT]):
@@ -50,6 +55,7 @@ class FairQueue(Generic[RequestT, ResultT]):
         self._count = 0
         self._size = 0
         self.rate = DrainRate()
+        """Of calls: how long one takes says little of the next one's size, which may be another."""
 
     def __len__(self) -> int:
         return self._count
@@ -73,14 +79,14 @@ class FairQueue(Generic[RequestT, ResultT]):
         self._count += 1
         self._size += entry.size
 
-    def take(self, max_requests: int, max_size: int) -> list[Waiting[RequestT, ResultT]]:
-        """Those whose turn it is; the first one also when it is larger than `max_size`."""
+    def take(self) -> list[Waiting[RequestT, ResultT]]:
+        """Those whose turn it is, for one call; the first one also when it is larger than that."""
         taken: list[Waiting[RequestT, ResultT]] = []
         size = 0
-        while self._callers and len(taken) < max_requests:
+        while self._callers and len(taken) < self._bounds.call_requests:
             caller, own = next(iter(self._callers.items()))
             entry = own[0]
-            if taken and size + entry.size > max_size:
+            if taken and size + entry.size > self._bounds.call_size:
                 break
             size += entry.size
             taken.append(entry)
@@ -105,8 +111,12 @@ class FairQueue(Generic[RequestT, ResultT]):
         bounds = self._bounds
         if self._count >= bounds.requests or self._size + size > bounds.size:
             return True
-        return self.rate.seconds(self._size) > bounds.seconds
+        return self.rate.seconds(self._calls()) > bounds.seconds
+
+    def _calls(self) -> float:
+        """That will take along what waits."""
+        return max(self._count / self._bounds.call_requests, self._size / self._bounds.call_size)
 
     def _overloaded(self) -> OverloadedError:
-        wait = self.rate.retry_after(self._size)
+        wait = self.rate.retry_after(self._calls())
         return OverloadedError("Too many requests are waiting for this model.", wait)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deployments.ingress.fair_queue import FairQueue, QueueBounds, Waiting
@@ -17,7 +19,7 @@ class Clock:
 
 
 Queue = FairQueue[str, str]
-ROOMY = QueueBounds(requests=100, size=1000, seconds=1000.0)
+ROOMY = QueueBounds(100, 1000, 1000.0, call_requests=4, call_size=1000)
 
 
 def entry(request: str, caller: str = "", size: int = 1) -> Waiting[str, str]:
@@ -39,22 +41,22 @@ def names(entries: list[Waiting[str, str]]) -> list[str]:
 async def test_callers_take_turns_and_each_ones_requests_keep_their_order() -> None:
     queue = Queue(ROOMY)
     filled(queue, "a:1", "a:2", "a:3", "b:1", "c:1", "c:2")
-    assert names(queue.take(4, 1000)) == ["a:1", "b:1", "c:1", "a:2"]
-    assert names(queue.take(4, 1000)) == ["c:2", "a:3"]
+    assert names(queue.take()) == ["a:1", "b:1", "c:1", "a:2"]
+    assert names(queue.take()) == ["c:2", "a:3"]
     assert (len(queue), queue.size) == (0, 0)
 
 
 async def test_what_is_taken_together_is_bounded_in_size() -> None:
-    queue = Queue(ROOMY)
+    queue = Queue(replace(ROOMY, call_size=5))
     for size in (9, 3, 2, 4):
         queue.add(entry(str(size), size=size))
-    assert names(queue.take(10, 5)) == ["9"]
-    assert names(queue.take(10, 5)) == ["3", "2"]
-    assert names(queue.take(10, 5)) == ["4"]
+    assert names(queue.take()) == ["9"]
+    assert names(queue.take()) == ["3", "2"]
+    assert names(queue.take()) == ["4"]
 
 
 async def test_a_full_queue_refuses_the_caller_that_has_the_most() -> None:
-    queue = Queue(QueueBounds(requests=4, size=1000, seconds=1000.0))
+    queue = Queue(QueueBounds(4, 1000, 1000.0, call_requests=4))
     filled(queue, "a:1", "a:2", "a:3", "b:1")
     with pytest.raises(OverloadedError):
         queue.add(entry("a:4", "a"))
@@ -62,13 +64,13 @@ async def test_a_full_queue_refuses_the_caller_that_has_the_most() -> None:
 
 
 async def test_another_caller_takes_the_newest_place_of_the_one_with_the_most() -> None:
-    queue = Queue(QueueBounds(requests=4, size=1000, seconds=1000.0))
+    queue = Queue(QueueBounds(4, 1000, 1000.0, call_requests=4))
     first = filled(queue, "a:1", "a:2", "a:3", "b:1")
     queue.add(entry("b:2", "b"))
     assert isinstance(first[2].future.exception(), OverloadedError)
     with pytest.raises(OverloadedError):  # both have two now
         queue.add(entry("b:3", "b"))
-    assert names(queue.take(4, 1000)) == ["a:1", "b:1", "a:2", "b:2"]
+    assert names(queue.take()) == ["a:1", "b:1", "a:2", "b:2"]
 
 
 async def test_the_bound_on_size_lets_a_single_larger_request_in() -> None:
@@ -76,30 +78,30 @@ async def test_the_bound_on_size_lets_a_single_larger_request_in() -> None:
     queue.add(entry("large", size=99))
     with pytest.raises(OverloadedError):
         queue.add(entry("small"))
-    assert names(queue.take(1, 0)) == ["large"]
+    assert names(queue.take()) == ["large"]
     queue.add(entry("small"))
 
 
 async def test_who_would_wait_too_long_is_refused_with_the_time_to_come_again() -> None:
-    queue = Queue(QueueBounds(requests=100, size=1000, seconds=5.0))
+    queue = Queue(QueueBounds(100, 1000, 5.0, call_requests=5, call_size=1000))
     clock = Clock()
     queue.rate = DrainRate(clock)
     queue.rate.left(0, more=True)
     clock.now += 1
-    queue.rate.left(10, more=True)
+    queue.rate.left(2, more=True)  # two calls a second
     filled(queue, *(f"a:{i}" for i in range(50)))
-    queue.add(entry("a:last", "a"))  # what waits takes 5 s
+    queue.add(entry("a:last", "a"))  # what waits takes ten calls, 5 s
     with pytest.raises(OverloadedError) as refused:
         queue.add(entry("a:late", "a"))
     assert refused.value.retry_after == pytest.approx(5.1)
 
 
 async def test_leaving_gives_the_place_back() -> None:
-    queue = Queue(QueueBounds(requests=2, size=1000, seconds=1000.0))
+    queue = Queue(QueueBounds(2, 1000, 1000.0, call_requests=4))
     first, _ = filled(queue, "a:1", "a:2")
     queue.discard(first)
     queue.discard(first)
     filled(queue, "a:3")
-    assert names(queue.take(9, 1000)) == ["a:2", "a:3"]
+    assert names(queue.take()) == ["a:2", "a:3"]
     queue.discard(first)
     assert (len(queue), queue.size) == (0, 0)
