@@ -16,6 +16,7 @@ from tests.integration.conftest import write_config as shipped_config
 
 STUCK_S = 4
 LOAD_S = 20
+MAX_WAITING = 40
 FAULTY_LOADS = ("raise", "hang", "segv", "oom")
 INFER = {"infer": True}
 
@@ -34,6 +35,7 @@ def models(broken: Path) -> list[dict[str, Any]]:
     """One good model per task, and embedding models that do not load while `broken` exists."""
     return [
         model("chat", "generation", step_seconds=0.01, max_sequences=8, faults=INFER),
+        model("narrow", "generation", step_seconds=0.01, max_sequences=1, max_queued=2),
         model("texts", "embedding", faults=INFER),
         model("pairs", "rerank", faults=INFER),
         model("labels", "classification", faults=INFER),
@@ -59,6 +61,7 @@ def write_config(folder: Path) -> Path:
     catalog.write_text(yaml.safe_dump({"models": models(folder / "broken")}))
     args = document["applications"][0]["args"]
     args["catalog"] = str(catalog)
+    args["coalescing"] = {"max_waiting": MAX_WAITING}
     args["deadlines"] = {"stuck_s": STUCK_S, "load_s": LOAD_S}
     path.write_text(yaml.safe_dump(document))
     return path
