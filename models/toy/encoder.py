@@ -159,10 +159,10 @@ def _logits(sequences: list[TokenSequence]) -> list[FloatArray]:
 
 
 def overlap_logit(pair: TokenSequence) -> float:
-    types = pair.type_ids or ()
+    types = pair.type_ids or [0] * len(pair.ids)  # one text alone has nothing in common
     sides: tuple[list[int], list[int]] = ([], [])
     for token, side in zip(pair.ids, types, strict=True):
         sides[side].append(token)
     query, document = (set(_trigrams(side).tolist()) for side in sides)
     low, high = LOGIT_RANGE
-    return low + (high - low) * len(query & document) / len(query)
+    return low + (high - low) * len(query & document) / max(1, len(query))
