@@ -142,6 +142,8 @@ def explain_validation(error: ValidationError) -> tuple[str | None, str]:
     path = [str(part) for part in first["loc"] if _names_a_field(part)]
     param = ".".join(path) or None
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":  # the only message of pydantic's with the value in it
+        message = "Input should be of one of the known types"
     return param, f"{message} ({param})" if param else message
 
 
