@@ -4,13 +4,11 @@
 
 The peer is what Ray's documentation starts with: `serve run` on an ingress and one more deployment,
 with Ray's own defaults. Both are started in turns; memory is the proportional set size of all
-processes, ten seconds after the first answer, and then process by process for the last start of
-this server. It exits with 1 when that is more than an idle server may hold.
+processes, ten seconds after the first answer.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import subprocess
@@ -18,16 +16,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
-from harness import Server, first_answer, free_port, ratio, serving, spread
+from harness import Server, first_answer, free_port, in_turns, parser, report, serving
 
 SETTLE_S = 10
 GOAL_MB = 1000
 """All tasks at zero, every process counted."""
+START, MEMORY, OURS = "s to the first 200", "idle PSS MB", "this server"
+Figures = dict[str, float]
 PEER = """
 from ray import serve
 
@@ -94,30 +95,30 @@ def _name(title: list[str]) -> str:
     return Path(scripts[0] if scripts else words[0]).name
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    start: tuple[list[float], list[float]] = ([], [])
-    memory: tuple[list[float], list[float]] = ([], [])
+def measure(start: Callable[[], AbstractContextManager[Server]], held: Counter[str]) -> Figures:
+    """Of one start; `held` becomes what each process holds."""
+    with start() as server:
+        time.sleep(SETTLE_S)
+        held.clear()
+        held.update(holders(server))
+        return {START: server.started_s, MEMORY: server.pss_bytes() / 1e6}
+
+
+def main() -> None:
+    options = parser(__doc__ or "", rounds=3).parse_args()
+    found = report("Start and idle memory, to bare Ray Serve")
     held: Counter[str] = Counter()
-    for _ in range(rounds):
-        for side, start_server in enumerate((serving, bare_serve)):
-            with start_server() as server:
-                time.sleep(SETTLE_S)
-                start[side].append(server.started_s)
-                memory[side].append(server.pss_bytes() / 1e6)
-                if not side:
-                    held = holders(server)
-    print("| | this server | bare Ray Serve | ratio |")
-    print("|---|---|---|---|")
-    for name, (ours, peers) in (("start to first 200, s", start), ("idle PSS, MB", memory)):
-        print(f"| {name} | {spread(ours)} | {spread(peers)} | {ratio(ours, peers):.2f} |")
-    print("\n| process | PSS, MB |\n|---|---|")
-    for name, size in held.most_common():
-        print(f"| {name} | {size} |")
-    return int(statistics.median(memory[0]) > GOAL_MB)
+    sides = {
+        OURS: partial(measure, serving, held),
+        "bare Ray Serve": partial(measure, bare_serve, Counter()),
+    }
+    rounds = in_turns(sides, options.rounds, warm=False)
+    found.compare("all tasks at zero", rounds, OURS)
+    memory = statistics.median(rounds.values[OURS][MEMORY])
+    found.note("idle PSS of all processes", f"{memory:.0f} MB (goal: at most {GOAL_MB})")
+    found.note("by process, MB", ", ".join(f"{name} {size}" for name, size in held.most_common()))
+    found.write()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
