@@ -20,8 +20,10 @@ from weights.sizes import TensorCount, count_safetensors, onnx_bytes
 
 ONNX_BYTES = 48 << 20
 """Of a session with its tokenizer and the buffers of its batches, beside the file's own size."""
-RAPIDOCR_BYTES = 400 << 20
-"""PP-OCR's small networks with the buffers of one large page."""
+PAGE_BYTES = 350 << 20
+"""Buffers that a recogniser of text fills for one large page."""
+RAPIDOCR_BYTES = 50 << 20
+"""PP-OCR's small networks, which come with their package."""
 BATCH_TOKENS = 4096
 STORED: dict[str, NumberFormat] = {"F16": "float16", "BF16": "bfloat16"}
 GPU_ENGINES = frozenset({"auto", "llama_cpp", "transformers", "torch"})
@@ -62,7 +64,7 @@ def plan_load(spec: ModelSpec, path: Path | None, situation: Situation) -> LoadP
     What does not fit is planned in its smallest useful form, and larger than the room.
     """
     if spec.engine == "rapidocr":
-        return LoadPlan(RAPIDOCR_BYTES)
+        return LoadPlan(RAPIDOCR_BYTES + PAGE_BYTES)
     if path is None:
         return LoadPlan(0)
     if spec.engine == "onnx":
@@ -77,7 +79,8 @@ def plan_load(spec: ModelSpec, path: Path | None, situation: Situation) -> LoadP
         return _gguf_encoder(spec, path, situation)
     if path.is_dir() and not any(path.glob("*.safetensors")):
         return LoadPlan(0)
-    return _whole(count_safetensors(path), 4, situation.gpu, 0)
+    buffers = PAGE_BYTES if spec.task == "ocr" else 0
+    return _whole(count_safetensors(path), 4, situation.gpu, buffers)
 
 
 def _on_cpu(spec: ModelSpec) -> bool:

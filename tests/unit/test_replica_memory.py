@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from config.catalog import ModelSpec
 from config.settings import TaskSettings
 from deployments.engines import Resources
-from deployments.estimates import ONNX_BYTES, Situation, plan_load
+from deployments.estimates import ONNX_BYTES, PAGE_BYTES, Situation, plan_load
 from deployments.node_ledger import NodeLedger
 from deployments.replica_memory import CONTEXT_BYTES, ReplicaMemory, Share, share_of
 from models.devices.device import Device
@@ -154,6 +154,11 @@ def test_onnx_stays_on_the_host(tmp_path: Path) -> None:
 def test_models_without_files_of_their_own() -> None:
     assert plan_load(spec("toy"), None, ROOMY).n_bytes == 0
     assert plan_load(spec("rapidocr", "ocr"), None, ROOMY).n_bytes > 100 * MIB
+
+
+def test_a_recogniser_of_pages_has_buffers_for_one(folder: Path) -> None:
+    plan = plan_load(spec("transformers", "ocr"), folder, ROOMY)
+    assert plan.host == 4_000_010 + PAGE_BYTES
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
