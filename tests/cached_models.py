@@ -14,7 +14,8 @@ from deployments.model_loading import ModelLoader
 from deployments.model_loads import LoadLimits
 from tests.fakes import CLASSIFIERS, spec
 
-WAIT_S = 5.0
+WAIT_S = 60.0
+"""Never needed, but by what is broken."""
 
 
 class FakeModel:

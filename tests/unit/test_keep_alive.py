@@ -162,7 +162,7 @@ async def test_a_client_that_leaves_a_stream_has_had_its_say() -> None:
         note_model("generation", "chat-model")
         answer = KeepingAlive(StreamingResponse(chunks()), server.clients, PINNED)
     scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
-    await asyncio.wait_for(answer(scope, receive, send), 5)
+    await asyncio.wait_for(answer(scope, receive, send), 60)
     assert kept(replicas) == [("chat-model", PINNED)]
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from config.catalog import ModelSpec
-from deployments.memory_watch import MemoryWatch
 from deployments.model_slot import PINNED
 from models.errors import MemoryRefusedError, ModelLoadError
-from models.process_memory import give_back, resident_bytes
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
 
 
@@ -31,6 +29,12 @@ class Ledger:
 
     def release(self, model_id: str) -> None:
         self.held.pop(model_id, None)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_trim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trimming the heap of a whole test run takes seconds."""
+    monkeypatch.setattr("deployments.model_loading.give_back", lambda: None)
 
 
 @pytest.fixture
@@ -274,22 +278,3 @@ async def test_a_ledger_that_still_refuses_is_the_answer(loader: Loader) -> None
     with pytest.raises(MemoryRefusedError, match="someone else"):
         await use(models, "a")
     assert loader.loads == []
-
-
-def test_a_process_that_keeps_memory_without_models_says_so() -> None:
-    resident = 100 << 20
-    watch = MemoryWatch(50 << 20, lambda: resident)
-    resident = 149 << 20
-    assert watch.complaint() is None
-    resident = 151 << 20
-    assert watch.complaint() == "51 MiB more than at the start are held without any model."
-
-
-def test_freed_memory_goes_back_to_the_system() -> None:
-    blocks = [b"x" * 60_000 for _ in range(2000)]  # below malloc's threshold for mappings
-    kept = b"x" * 60_001  # above them all: what is below is not the end of the heap
-    held = resident_bytes()
-    del blocks
-    give_back()
-    assert held - resident_bytes() > 80 << 20
-    assert len(kept) == 60_001

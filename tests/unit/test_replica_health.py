@@ -16,7 +16,7 @@ from deployments.rerank import Rerank
 from deployments.scaling import HELD
 from models.errors import EngineDeadError
 from models.types import ModelStatus
-from tests.cached_models import Clock, FakeModel, Loader, cache, states, until, use
+from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
 
 
 class Memory:
@@ -24,6 +24,12 @@ class Memory:
 
     def __call__(self) -> int:
         return self.resident
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_trim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trimming the heap of a whole test run takes seconds."""
+    monkeypatch.setattr("deployments.model_loading.give_back", lambda: None)
 
 
 @pytest.fixture
@@ -135,7 +141,9 @@ async def test_a_download_ends_when_the_weights_are_there(loader: Loader, clock:
     may_end = threading.Event()
     replica: Any = Rerank.__new__(Rerank)
     replica._models = cache(
-        lambda spec: FakeModel(), clock, hooks={"fetch": lambda spec, progress: may_end.wait(5)}
+        lambda spec: FakeModel(),
+        clock,
+        hooks={"fetch": lambda spec, progress: may_end.wait(WAIT_S)},
     )
     asyncio.get_running_loop().call_later(0.01, may_end.set)
     assert [status async for status in replica.download_model("a")] == []

@@ -30,7 +30,7 @@ async def test_a_task_that_does_not_wake_is_an_error_to_try_again_after() -> Non
 async def test_a_running_replica_is_waited_for() -> None:
     task, answer = Task(replicas=1), asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(WakeDeadline("embedding", task.running, 0.01).first(answer))
-    await asyncio.wait_for(task.asked.wait(), 5)
+    await asyncio.wait_for(task.asked.wait(), 60)
     await asyncio.sleep(0.01)
     assert not waiting.done()
     answer.set_result("vectors")
@@ -58,7 +58,7 @@ async def test_an_answer_that_comes_while_we_ask_is_the_answer() -> None:
 
     answer = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(WakeDeadline("embedding", running, 0.01).first(answer))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     answer.set_result("vectors")
     assert await waiting == "vectors"
     may_end.set()
