@@ -163,6 +163,6 @@ def overlap_logit(pair: TokenSequence) -> float:
     sides: tuple[list[int], list[int]] = ([], [])
     for token, side in zip(pair.ids, types, strict=True):
         sides[side].append(token)
-    query, document = (set(_trigrams(side).tolist()) for side in sides)
+    query, document = (set(_trigrams(side).tolist()) if side else set() for side in sides)
     low, high = LOGIT_RANGE
     return low + (high - low) * len(query & document) / max(1, len(query))
