@@ -72,6 +72,8 @@ def _walk(
     choices = list(_alternatives(schema, definitions, sample))
     known = all("type" in c or "enum" in c or "const" in c for c in choices)
     types = {c.get("type", "string") for c in choices} if known else set()
+    if any(c.get("const") is False for c in choices):
+        types.add("integer")  # pydantic's literals compare: 0 is False
     yield Field(path, frozenset(types))
     if len(path) > 6:
         return
