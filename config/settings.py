@@ -228,7 +228,7 @@ class CoalescingSettings(_Settings):
     """Shared calls under way per model; while that many are, further small requests gather."""
     max_requests: Count = 256
     """Requests in one shared call."""
-    max_call_chars: Count = 100_000
+    max_call_chars: Count = 30_000
     """Of all requests in one shared call; a single one may be larger."""
     max_request_chars: Count = 20_000
     """A larger request is a call of its own."""
