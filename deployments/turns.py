@@ -37,6 +37,6 @@ class Turns:
 
 
 async def _call_when(condition: Callable[[], bool], action: Callable[[], None]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what it asks about has no event
         await asyncio.sleep(LOOK_S)
     action()

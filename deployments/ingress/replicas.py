@@ -16,7 +16,7 @@ class Replicas(Protocol):
         """The result of a method that must not run twice."""
 
     async def call_again(self, method: str, *args: Any) -> Any:
-        """The result of an idempotent method that was lost once: one at a time, for the last time."""
+        """The result of an idempotent method that was lost once; one at a time, never again."""
 
     def stream(self, method: str, *args: Any, begun: Callable[[], bool]) -> AsyncGenerator[Any]:
         """The items of a generator method; called again once unless `begun`."""

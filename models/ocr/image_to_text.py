@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from transformers import LogitsProcessor, VisionEncoderDecoderModel
 
+from models.compute_thread import tick
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.lines import ReadLine
@@ -112,6 +113,7 @@ class Chances(LogitsProcessor):  # type: ignore[misc]  # transformers has no typ
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         del input_ids
+        tick()
         self.steps.append(scores.float().log_softmax(dim=-1).amax(dim=-1))
         return scores
 
