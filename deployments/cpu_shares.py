@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.node_book import Entry, NodeBook, start_of
+from deployments.memory.node_book import Entry, NodeBook, start_of
 
 SERVER_SHARE = 0.25
 """What the ingress and the proxy in front of it take, which are awake whenever anybody is."""

@@ -15,16 +15,16 @@ from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
 from deployments.cpu_shares import CpuShares
 from deployments.engines import Resources, fetch_weights
-from deployments.memory_ledger import MemoryLedger
-from deployments.memory_watch import MemoryWatch
-from deployments.metrics import RayMetrics
-from deployments.model_cache import ModelCache
-from deployments.model_loading import ModelLoader
-from deployments.model_loads import LoadLimits
-from deployments.node_ledger import NodeLedger
+from deployments.memory.ledger import MemoryLedger
+from deployments.memory.node_ledger import NodeLedger
+from deployments.memory.replica_memory import ReplicaMemory, share_of
+from deployments.memory.watch import MemoryWatch
+from deployments.metrics.ray_metrics import RayMetrics
+from deployments.metrics.replica_metrics import ReplicaMetrics
+from deployments.model_cache.cache import ModelCache
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.loads import LoadLimits
 from deployments.private_logs import keep_requests_out_of_logs
-from deployments.replica_memory import ReplicaMemory, share_of
-from deployments.replica_metrics import ReplicaMetrics
 from deployments.scaling import HELD
 from deployments.watchdog import Watchdog
 from models.background import in_background

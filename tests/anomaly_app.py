@@ -14,9 +14,9 @@ from config.settings import AppConfig
 from deployments.anomaly import Anomaly
 from deployments.engines import Resources
 from deployments.ingress.app import make_app
-from deployments.model_cache import ModelCache
-from deployments.model_loading import ModelLoader
-from deployments.model_loads import LoadLimits
+from deployments.model_cache.cache import ModelCache
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.loads import LoadLimits
 from tests.fakes import FakeReplicas, make_server, spec
 
 

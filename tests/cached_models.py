@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.catalog import ModelSpec
-from deployments.model_cache import ModelCache
-from deployments.model_loading import ModelLoader
-from deployments.model_loads import LoadLimits
+from deployments.model_cache.cache import ModelCache
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.loads import LoadLimits
 from tests.fakes import CLASSIFIERS, spec
 
 WAIT_S = 60.0

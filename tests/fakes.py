@@ -14,7 +14,7 @@ from deployments.file_store import FileStore
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import Clients, make_clients
 from deployments.ingress.server import DeploymentState, Server
-from deployments.metric_catalog import Metric
+from deployments.metrics.catalog import Metric
 from models.types import ReplicaStatus
 
 Method = Callable[..., Awaitable[Any]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,14 @@ def test_graph_and_ingress_load_no_engine() -> None:
     assert not {"torch", "transformers", "llama_cpp", "onnxruntime", "sklearn", "rapidocr"} & set(
         run.stdout.split()
     )
+
+
+def test_every_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    roots = {name.partition(".")[0] for name in settings["packages"]}
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for root in roots
+        for path in (ROOT / root).rglob("__init__.py")
+    }
+    assert there == set(settings["packages"])

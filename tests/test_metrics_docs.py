@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.metric_catalog import CATALOG
+from deployments.metrics.catalog import CATALOG
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from deployments.ingress.access import Gate, check_allowed
+from deployments.ingress.access.gate import Gate, check_allowed
 from deployments.ingress.bodies import BodyDeadline, read_json
 from deployments.ingress.errors import ErrorBoundary
 from deployments.ingress.keep_alive import KeepingAlive, keep_alive_of
-from deployments.ingress.observer import Observer
-from deployments.ingress.request_record import note_route
+from deployments.ingress.observing.observer import Observer
+from deployments.ingress.observing.request_record import note_route
+from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.ingress.routes import (
     anomaly,
     chat,
@@ -45,7 +46,6 @@ from deployments.ingress.routes import (
 from deployments.ingress.routes.docs import docs_endpoints
 from deployments.ingress.server import Endpoint, Server, running_replicas
 from deployments.ingress.slow_readers import UnreadDeadline
-from deployments.ingress.wake_watch import WakeWatch
 
 TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *chat.ENDPOINTS,

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from config.settings import CoalescingSettings
-from deployments.ingress.access import caller_name, spend
+from deployments.ingress.access.gate import caller_name, spend
 from deployments.ingress.coalescer import Calls, Coalescer
+from deployments.ingress.observing.request_record import note_usage
 from deployments.ingress.replicas import Replicas
-from deployments.ingress.request_record import note_usage
 from models.errors import DeadlineExceededError
 from models.types import ModelStatus, ReplicaStatus, Usage
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from config.settings import AppConfig, CoalescingSettings
-from deployments.ingress.access import caller_name
+from deployments.ingress.access.gate import caller_name
+from deployments.ingress.access.token_meter import TokenMeter
 from deployments.ingress.anomaly_client import AnomalyClient
 from deployments.ingress.client_base import BatchClient, TaskClient, deadline_exceeded, within
 from deployments.ingress.generation_session import GenerationSession
+from deployments.ingress.observing.request_record import note_deltas
 from deployments.ingress.replicas import Replicas
-from deployments.ingress.request_record import note_deltas
-from deployments.ingress.token_meter import TokenMeter
 from models.types import (
     ChatPrompt,
     ChoiceDelta,

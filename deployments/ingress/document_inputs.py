@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from deployments.file_store import FileInfo, NoSuchFileError
-from deployments.ingress.access import caller_name
+from deployments.ingress.access.gate import caller_name
 from deployments.ingress.errors import RequestRefused
 from deployments.ingress.remote_files import RemoteFiles
 from deployments.ingress.server import Server

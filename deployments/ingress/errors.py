@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.error_texts import presentable
-from deployments.ingress.request_record import note_error
+from deployments.ingress.observing.request_record import note_error
 from models.errors import (
     DeadlineExceededError,
     EngineDeadError,

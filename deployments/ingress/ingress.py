@@ -15,13 +15,13 @@ from starlette.types import ASGIApp
 from config.catalog import Catalog
 from config.settings import AppConfig
 from deployments.file_store import FileStore
-from deployments.handles import TaskHandle
+from deployments.handles.task_handle import TaskHandle
+from deployments.handles.wake_deadline import WakeDeadline
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
 from deployments.ingress.server import Cluster, DeploymentState, Server, running_replicas
-from deployments.metrics import RayMetrics
+from deployments.metrics.ray_metrics import RayMetrics
 from deployments.private_logs import keep_requests_out_of_logs
-from deployments.wake_deadline import WakeDeadline
 
 
 class Ingress:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.ingress.clients import Clients
 from deployments.ingress.errors import RequestRefused
 from deployments.ingress.keep_alive_fields import KeepAliveFields, parse_keep_alive
-from deployments.ingress.request_record import models_of_request
+from deployments.ingress.observing.request_record import models_of_request
 
 HEADER = "x-keep-alive"
 """For bodies that are files or forms."""

@@ -14,8 +14,8 @@ from config.catalog import Catalog, ModelSpec, Task
 from config.settings import AppConfig
 from deployments.file_store import FileStore
 from deployments.ingress.clients import Clients
-from deployments.ingress.request_record import note_model
-from deployments.metric_catalog import Metrics
+from deployments.ingress.observing.request_record import note_model
+from deployments.metrics.catalog import Metrics
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 
 

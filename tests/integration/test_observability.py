@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from deployments.metric_catalog import CATALOG
+from deployments.metrics.catalog import CATALOG
 from tests.integration.conftest import RunningServer
 from tests.processes import command_line
 

@@ -15,9 +15,9 @@ from starlette.types import Message
 
 from config.access import KEYS_VARIABLE, AccessSettings, digest_of
 from config.settings import AppConfig
-from deployments.ingress import key_ring
+from deployments.ingress.access import key_ring
+from deployments.ingress.access.key_ring import KeyRing
 from deployments.ingress.app import all_endpoints, make_app
-from deployments.ingress.key_ring import KeyRing
 from models.types import EmbeddingResult, Usage
 from tests.fakes import FakeReplicas, make_client, make_server
 from tests.security.asgi import assert_error, call

@@ -14,9 +14,9 @@ from config.catalog import BuiltinSource, ModelSpec, PathSource
 from config.settings import AppConfig
 from deployments.classification import Classification
 from deployments.engines import Resources, classifier
-from deployments.model_cache import ModelCache
-from deployments.model_loading import ModelLoader
-from deployments.model_loads import LoadLimits
+from deployments.model_cache.cache import ModelCache
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.loads import LoadLimits
 from models.base import Classifier, ClassifierLibrary, EntityRecognizer
 from models.encoders.classifier import TorchClassifier
 from models.encoders.classifier_kinds import kind_of

@@ -11,9 +11,9 @@ from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments import handles
-from deployments.handles import TaskHandle
-from deployments.wake_deadline import WakeDeadline
+from deployments.handles import task_handle as handles
+from deployments.handles.task_handle import TaskHandle
+from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import (
     InvalidInputError,
     ModelError,

@@ -15,7 +15,7 @@ from starlette.types import Message
 from deployments.ingress.app import all_endpoints
 from deployments.ingress.keep_alive import KeepingAlive
 from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields, parse_keep_alive
-from deployments.ingress.request_record import RequestRecord, note_model, recording
+from deployments.ingress.observing.request_record import RequestRecord, note_model, recording
 from models.types import EmbeddingResult, OcrResult, Page, Usage
 from tests.fakes import FakeReplicas, make_client, make_server
 from tests.rendered_pages import encoded

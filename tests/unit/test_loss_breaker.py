@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.loss_breaker import LossBreaker
+from deployments.handles.loss_breaker import LossBreaker
 from models.errors import ModelLoadError
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config.catalog import ModelSpec
-from deployments import model_loads
+from deployments.model_cache import loads as model_loads
 from models.errors import LoadTimeoutError, ModelLoadError, ModelNotFoundError
 from tests.cached_models import WAIT_S, Clock, Loader, cache, states, until, use
 from weights.pip_download import Progress

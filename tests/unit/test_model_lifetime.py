@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from config.catalog import ModelSpec
-from deployments.model_slot import PINNED
+from deployments.model_cache.slot import PINNED
 from models.errors import MemoryRefusedError, ModelLoadError
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
 
@@ -34,7 +34,7 @@ class Ledger:
 @pytest.fixture(autouse=True)
 def _nothing_to_trim(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trimming the heap of a whole test run takes seconds."""
-    monkeypatch.setattr("deployments.model_loading.give_back", lambda: None)
+    monkeypatch.setattr("deployments.model_cache.loader.give_back", lambda: None)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.node_book import default_folder, private
-from deployments.node_ledger import NodeLedger, Space
+from deployments.memory.node_book import default_folder, private
+from deployments.memory.node_ledger import NodeLedger, Space
 from models.errors import MemoryRefusedError, ModelLoadError
 
 GB = 10**9

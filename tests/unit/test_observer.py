@@ -14,9 +14,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.ingress.app import make_app
-from deployments.ingress.request_record import RequestRecord
+from deployments.ingress.observing.request_record import RequestRecord
+from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.ingress.server import DeploymentState
-from deployments.ingress.wake_watch import WakeWatch
 from models.errors import EngineDeadError, OverloadedError
 from models.types import ChoiceDelta, Delivery, EmbeddingResult, TextDelta, Usage
 from tests.fakes import FakeCluster, FakeMetrics, FakeReplicas, make_server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.memory_watch import MemoryWatch
+from deployments.memory.watch import MemoryWatch
 from models.process_memory import give_back, resident_bytes
 
 

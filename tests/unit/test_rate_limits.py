@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.ingress import rate_limits
-from deployments.ingress.rate_limits import Allowance, Bucket
+from deployments.ingress.access import rate_limits
+from deployments.ingress.access.rate_limits import Allowance, Bucket
 from models.errors import OverloadedError
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deployments import metric_catalog as catalog
-from deployments.metric_catalog import CATALOG, Metric
-from deployments.metrics import RayMetrics
+from deployments.metrics import catalog
+from deployments.metrics.catalog import CATALOG, Metric
+from deployments.metrics.ray_metrics import RayMetrics
 
 
 @pytest.fixture(scope="module")

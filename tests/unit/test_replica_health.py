@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from config.settings import AppConfig
-from deployments.memory_watch import MemoryWatch
-from deployments.model_slot import PINNED
+from deployments.memory.watch import MemoryWatch
+from deployments.model_cache.slot import PINNED
 from deployments.rerank import Rerank
 from deployments.scaling import HELD
 from models.errors import EngineDeadError
@@ -29,7 +29,7 @@ class Memory:
 @pytest.fixture(autouse=True)
 def _nothing_to_trim(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trimming the heap of a whole test run takes seconds."""
-    monkeypatch.setattr("deployments.model_loading.give_back", lambda: None)
+    monkeypatch.setattr("deployments.model_cache.loader.give_back", lambda: None)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from config.catalog import ModelSpec
 from config.settings import TaskSettings
 from deployments.engines import Resources
-from deployments.estimates import ONNX_BYTES, PAGE_BYTES, Situation, plan_load
-from deployments.node_ledger import NodeLedger
-from deployments.replica_memory import CONTEXT_BYTES, ReplicaMemory, Share, share_of
+from deployments.memory.estimates import ONNX_BYTES, PAGE_BYTES, Situation, plan_load
+from deployments.memory.node_ledger import NodeLedger
+from deployments.memory.replica_memory import CONTEXT_BYTES, ReplicaMemory, Share, share_of
 from models.devices.device import Device
 from models.errors import MemoryRefusedError, ModelLoadError
 from models.llama_cpp.engine import LlamaCppGenerator

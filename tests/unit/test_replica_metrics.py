@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.catalog import ModelSpec
-from deployments.replica_metrics import ReplicaMetrics
+from deployments.metrics.replica_metrics import ReplicaMetrics
 from models.batching import BatchStats
 from models.continuous_batching.decode_loop import EngineStats
 from models.errors import ModelLoadError

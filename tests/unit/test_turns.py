@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deployments import turns
-from deployments.turns import Turns
+from deployments.handles import turns
+from deployments.handles.turns import Turns
 
 
 async def settle() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from deployments.wake_deadline import WakeDeadline
+from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import LoadTimeoutError
 
 

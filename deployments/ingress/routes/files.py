@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from deployments.file_store import FileInfo, new_file_id
-from deployments.ingress.access import caller_name
+from deployments.ingress.access.gate import caller_name
 from deployments.ingress.bodies import FORM, read_form
 from deployments.ingress.document_inputs import find_file
 from deployments.ingress.document_reading import ReadOptions, document_request

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from deployments.model_events import ModelEvents, Reason
-from deployments.model_loading import ModelLoader
-from deployments.model_slot import PINNED, Slot
+from deployments.model_cache.events import ModelEvents, Reason
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.slot import PINNED, Slot
 from models.errors import MemoryRefusedError
 
 logger = logging.getLogger("ray.serve")

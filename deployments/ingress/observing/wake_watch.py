@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from deployments.ingress.request_record import RequestRecord
+from deployments.ingress.observing.request_record import RequestRecord
 
 PATIENCE_S = 0.25
 """A replica takes longer to start, so that none is there yet when we ask."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from deployments.model_events import ModelEvents
-from deployments.model_loading import ModelLoader
-from deployments.model_room import ModelRoom
-from deployments.model_slot import Slot
+from deployments.model_cache.events import ModelEvents
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.room import ModelRoom
+from deployments.model_cache.slot import Slot
 from models.base import Model
 from models.errors import LoadTimeoutError, MemoryRefusedError, ModelLoadError
 

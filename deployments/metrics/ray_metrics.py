@@ -7,7 +7,7 @@ from collections import Counter as Sums
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from deployments.metric_catalog import CATALOG, Metric
+from deployments.metrics.catalog import CATALOG, Metric
 
 Key = tuple[Metric, tuple[tuple[str, str], ...]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.catalog import Task
-from deployments import metric_catalog as catalog
-from deployments.metric_catalog import Metrics
-from deployments.model_events import Reason
+from deployments.metrics import catalog
+from deployments.metrics.catalog import Metrics
+from deployments.model_cache.events import Reason
 from models.base import Model
 from models.batching import BatchListener, BatchStats
 from models.engine_figures import BatchingGenerator, QueueingModel

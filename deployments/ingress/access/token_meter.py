@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from deployments.ingress.access import spend
+from deployments.ingress.access.gate import spend
 from models.types import ChoiceDelta, GenerationRequest
 
 

@@ -19,9 +19,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.loss_breaker import LossBreaker
-from deployments.turns import Turns
-from deployments.wake_deadline import WakeDeadline
+from deployments.handles.loss_breaker import LossBreaker
+from deployments.handles.turns import Turns
+from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import (
     ModelError,
     ModelLoadError,

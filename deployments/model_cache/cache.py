@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from config.catalog import ModelSpec
-from deployments.model_events import ModelEvents, NoEvents
-from deployments.model_loading import ModelLoader
-from deployments.model_loads import LoadLimits, ModelLoads
-from deployments.model_room import ModelRoom
-from deployments.model_slot import PINNED, Slot
+from deployments.model_cache.events import ModelEvents, NoEvents
+from deployments.model_cache.loader import ModelLoader
+from deployments.model_cache.loads import LoadLimits, ModelLoads
+from deployments.model_cache.room import ModelRoom
+from deployments.model_cache.slot import PINNED, Slot
 from deployments.threads import to_the_end
 from models.base import Model
 from models.errors import ModelNotFoundError

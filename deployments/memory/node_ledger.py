@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.node_book import Entry, NodeBook, start_of
+from deployments.memory.node_book import Entry, NodeBook, start_of
 from models.errors import MemoryRefusedError
 
 RETRY_S = 10.0

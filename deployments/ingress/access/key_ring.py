@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from config.access import ApiKey, KeyFileError, digest_of, environment_keys, read_keys
-from deployments.ingress.rate_limits import Allowance
+from deployments.ingress.access.rate_limits import Allowance
 
 LOOK_S = 1.0
 Stamp = tuple[int, int, int]

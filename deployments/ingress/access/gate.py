@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.access import AccessSettings, ApiKey
+from deployments.ingress.access.hosts import check_hosts
+from deployments.ingress.access.key_ring import KeyRing
+from deployments.ingress.access.rate_limits import Allowance
 from deployments.ingress.errors import RequestRefused
-from deployments.ingress.hosts import check_hosts
-from deployments.ingress.key_ring import KeyRing
-from deployments.ingress.rate_limits import Allowance
 from models.errors import OverloadedError
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="inference"'}

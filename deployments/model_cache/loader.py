@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from config.catalog import ModelSpec
-from deployments.memory_ledger import MemoryLedger, NoLedger
+from deployments.memory.ledger import MemoryLedger, NoLedger
 from deployments.threads import in_own_thread
 from models.base import Model
 from models.errors import MemoryRefusedError, ModelError, ModelLoadError

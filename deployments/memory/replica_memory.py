@@ -10,8 +10,8 @@ from typing import Any
 
 from config.catalog import ModelSpec
 from config.settings import TaskSettings
-from deployments.estimates import LoadPlan, Situation, plan_load
-from deployments.node_ledger import NodeLedger, Space, gigabytes
+from deployments.memory.estimates import LoadPlan, Situation, plan_load
+from deployments.memory.node_ledger import NodeLedger, Space, gigabytes
 from models.devices.device import Device, DeviceProbe
 from models.errors import MemoryRefusedError
 from models.llama_cpp.placement import Room

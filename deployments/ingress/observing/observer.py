@@ -8,10 +8,10 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments import metric_catalog as catalog
-from deployments.ingress.request_record import NONE, RequestRecord, recording
-from deployments.ingress.wake_watch import WakeWatch
-from deployments.metric_catalog import Metrics
+from deployments.ingress.observing.request_record import NONE, RequestRecord, recording
+from deployments.ingress.observing.wake_watch import WakeWatch
+from deployments.metrics import catalog
+from deployments.metrics.catalog import Metrics
 
 QUIET_ROUTES = frozenset({"/health", "/ready", "/metrics"})
 """Asked every few seconds by machines: their lines are for debugging."""
