@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from models.anomaly.columns import Matrix
 from models.anomaly.fitted import FittedDetector
-from models.types import FitRequest, Table
+from models.types.anomaly import FitRequest, Table
 
 SEED, CONTAMINATION = 42, 0.1
 SECONDS = "seconds"

@@ -21,7 +21,7 @@ from config.catalog import load_catalog
 from config.paths import default_weights_dir
 from models.encoders.cross_encoder import TorchReranker
 from models.encoders.encoder import TorchEncoder
-from models.types import EmbeddingRequest, RerankRequest
+from models.types.texts import EmbeddingRequest, RerankRequest
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 

@@ -22,7 +22,7 @@ from config.paths import default_weights_dir
 from models.base import StepListener
 from models.errors import ModelError
 from models.llama_cpp.engine import LlamaCppGenerator
-from models.types import GenerationRequest, SamplingParams, TextDelta, TextPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TextDelta, TextPrompt
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 

@@ -30,7 +30,7 @@ from harness import ROOT, Goal, Report, Server, in_turns, parser, quick, report,
 
 from models.base import StepListener
 from models.llama_cpp.engine import LlamaCppGenerator
-from models.types import GenerationRequest, SamplingParams, TextPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TextPrompt
 
 PEER = "xllamacpp==2026.10.11549"
 SLOTS, CELLS, TOKENS = 16, 16_384, 48

@@ -27,7 +27,7 @@ from harness import Goal, Rounds, Server, parser, report
 from llama_server import MODEL, engine, llama_server
 
 from models.llama_cpp.engine import LlamaCppGenerator
-from models.types import GenerationRequest, SamplingParams, TokenPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TokenPrompt
 
 LONG, KNOWN, NEW = 1472, 1024, 16
 RUNNING = (1, 4)

@@ -22,7 +22,7 @@ from harness import ROOT, Goal, Measure, Report, in_turns, parser, report
 
 from models.base import TextRecognizer
 from models.ocr.lines import in_reading_order
-from models.types import OcrRequest, OcrResult, Page, TextLine
+from models.types.pages import OcrRequest, OcrResult, Page, TextLine
 
 sys.path.insert(0, str(ROOT))
 from tests.rendered_pages import (

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.errors import ModelError
 from models.transformers_lm.engine import TransformersGenerator
-from models.types import GenerationRequest, SamplingParams, TextDelta, TokenPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TextDelta, TokenPrompt
 
 TEXT = "The history of the lighthouse begins with a keeper who"
 TOKENS = 64

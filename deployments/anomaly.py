@@ -13,7 +13,7 @@ from config.settings import AppConfig
 from deployments.engines import detectors
 from deployments.replica import ModelReplica
 from models.errors import ModelError
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     AnomalyScores,
     BackendInfo,

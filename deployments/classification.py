@@ -11,7 +11,7 @@ from deployments.engines import ClassificationModel, classifier
 from deployments.replica import ModelReplica
 from models.base import Classifier, ClassifierLibrary, EntityRecognizer
 from models.errors import ModelError, UnsupportedTaskError
-from models.types import (
+from models.types.classification import (
     ClassificationRequest,
     ClassificationResult,
     ClassifierFitRequest,

@@ -10,7 +10,7 @@ from config.catalog import ASSET_CATALOG, load_catalog
 from config.settings import AppConfig
 from models.encoders.cl100k import Cl100k
 from models.errors import InvalidInputError, ModelError, ModelLoadError
-from models.types import EmbeddingRequest
+from models.types.texts import EmbeddingRequest
 from weights.cache import open_cache
 from weights.fetch import fetch
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from models.errors import ModelError, ReplicaLostError
-from models.types import ChoiceDelta, Delivery, TextDelta
+from models.types.generation import ChoiceDelta, Delivery, TextDelta
 
 StepEvent = tuple[str, TextDelta | ModelError]
 

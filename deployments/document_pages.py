@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from models.documents.opening import Document, SourcePage
-from models.types import DocumentPage, Page, PixelArray
+from models.types.pages import DocumentPage, Page, PixelArray
 
 Recognize = Callable[[PixelArray], Awaitable[Page]]
 T = TypeVar("T")

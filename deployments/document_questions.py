@@ -10,7 +10,7 @@ from deployments.document_pages import Recognize, pages_in_order
 from models.base import DocumentModel
 from models.documents.opening import Document
 from models.errors import ModelError
-from models.types import DocumentQuestions, Page, PageAnswers, PageQuestions, PixelArray
+from models.types.pages import DocumentQuestions, Page, PageAnswers, PageQuestions, PixelArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from deployments.replica import ModelReplica
 from models.base import Encoder
 from models.encoders.embedding_cache import EmbeddingCache
 from models.errors import ModelError
-from models.types import EmbeddingRequest, EmbeddingResult, EncoderInfo, TextToken
+from models.types.texts import EmbeddingRequest, EmbeddingResult, EncoderInfo, TextToken
 
 
 class Embedding(ModelReplica[Encoder]):

@@ -14,7 +14,7 @@ from deployments.delta_streams import DeltaStreams
 from deployments.engines import generator
 from deployments.replica import ModelReplica
 from models.base import Generator
-from models.types import ChatPrompt, Delivery, GenerationRequest, TokenizeRequest, Tokens
+from models.types.generation import ChatPrompt, Delivery, GenerationRequest, TokenizeRequest, Tokens
 
 SEED_RANGE = 2**32
 

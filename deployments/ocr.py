@@ -21,7 +21,7 @@ from models.documents.limits import DocumentLimits
 from models.documents.opening import Document, as_file, open_document
 from models.documents.png import png
 from models.errors import InvalidInputError, ModelError, UnsupportedTaskError
-from models.types import (
+from models.types.pages import (
     DocumentPage,
     DocumentQuestions,
     DocumentRequest,

@@ -32,7 +32,7 @@ from models.base import BatchModel, Model
 from models.devices.detection import NodeProbe, granted_device
 from models.devices.host import usable_cpus
 from models.errors import EngineDeadError, ModelError
-from models.types import ModelStatus, ReplicaStatus
+from models.types.status import ModelStatus, ReplicaStatus
 from weights.pip_download import Progress
 
 M = TypeVar("M", bound=Model)

@@ -9,7 +9,7 @@ from deployments.engines import reranker
 from deployments.replica import BatchReplica
 from models.base import Reranker
 from models.errors import ModelError
-from models.types import RerankRequest, RerankResult
+from models.types.texts import RerankRequest, RerankResult
 
 
 class Rerank(BatchReplica[RerankRequest, RerankResult]):

@@ -13,32 +13,38 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar, runtime_checkable
 
 from models.errors import ModelError
-from models.types import (
-    ChatPrompt,
+from models.types.classification import (
     ClassificationRequest,
     ClassificationResult,
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
-    DocumentQuestions,
-    DocumentTask,
-    EmbeddingRequest,
-    EmbeddingResult,
-    EncoderInfo,
     EntityRequest,
     EntityResult,
-    GenerationRequest,
     LabelScores,
+)
+from models.types.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    TextDelta,
+    TokenizeRequest,
+    Tokens,
+)
+from models.types.pages import (
+    DocumentQuestions,
+    DocumentTask,
     OcrRequest,
     OcrResult,
     PageAnswers,
     PageQuestions,
+)
+from models.types.texts import (
+    EmbeddingRequest,
+    EmbeddingResult,
+    EncoderInfo,
     RerankRequest,
     RerankResult,
-    TextDelta,
     TextToken,
-    TokenizeRequest,
-    Tokens,
 )
 
 RequestT = TypeVar("RequestT", contravariant=True)

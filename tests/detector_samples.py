@@ -8,7 +8,7 @@ import numpy as np
 
 from models.anomaly.detectors import Detectors
 from models.errors import ModelError
-from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, FitRequest, Table
+from models.types.anomaly import AnomalyScoreRequest, AnomalyScores, DetectorInfo, FitRequest, Table
 
 CONTAMINATION = 0.05
 INLIERS, OUTLIERS = 190, 10

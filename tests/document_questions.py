@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.types import DocumentQuestions, Page, PageAnswers, PageQuestions, PixelArray
+from models.types.pages import DocumentQuestions, Page, PageAnswers, PageQuestions, PixelArray
 from tests.tiny_documents import text_page
 
 WAIT = 120.0

@@ -15,7 +15,7 @@ from deployments.ingress.app import make_app
 from deployments.ingress.clients import Clients, make_clients
 from deployments.ingress.server import DeploymentState, Server
 from deployments.metrics.catalog import Metric
-from models.types import ReplicaStatus
+from models.types.status import ReplicaStatus
 
 Method = Callable[..., Awaitable[Any]]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import ModelError
-from models.types import (
+from models.types.common import Usage
+from models.types.generation import (
     ChatPrompt,
     GenerationRequest,
     Message,
@@ -17,7 +18,6 @@ from models.types import (
     TextDelta,
     TextPrompt,
     TokenizeRequest,
-    Usage,
 )
 
 WAIT = 60.0

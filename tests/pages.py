@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.types import DocumentPage, Page, TextLine, Word
+from models.types.pages import DocumentPage, Page, TextLine, Word
 
 
 def line(

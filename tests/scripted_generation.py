@@ -9,13 +9,13 @@ from typing import Any
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from models.types import (
+from models.types.common import Usage
+from models.types.generation import (
     ChoiceDelta,
     Delivery,
     GenerationRequest,
     TextDelta,
     TokenLogprob,
-    Usage,
 )
 from tests.fakes import FakeReplicas, make_client
 

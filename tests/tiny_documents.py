@@ -11,7 +11,7 @@ import transformers
 from tokenizers import decoders
 from transformers import PreTrainedTokenizerFast
 
-from models.types import Page, TextLine, Word
+from models.types.pages import Page, TextLine, Word
 from tests.tiny_models import VOCABULARY, WIDTH, tokenizer
 from tests.tiny_vision import DECODER, END, PAD, START
 

@@ -23,14 +23,9 @@ from deployments.engines import (
     reranker,
     text_recognizer,
 )
-from models.types import (
-    EmbeddingRequest,
-    GenerationRequest,
-    OcrRequest,
-    RerankRequest,
-    SamplingParams,
-    TextPrompt,
-)
+from models.types.generation import GenerationRequest, SamplingParams, TextPrompt
+from models.types.pages import OcrRequest
+from models.types.texts import EmbeddingRequest, RerankRequest
 
 CONFIG, RESOURCES = AppConfig(), Resources(n_threads=1)
 

@@ -11,7 +11,7 @@ from typing import Any
 from config.settings import CoalescingSettings
 from deployments.ingress.client_base import BatchClient, within
 from deployments.ingress.replicas import Replicas
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     AnomalyScores,
     BackendInfo,

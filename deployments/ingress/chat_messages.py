@@ -10,7 +10,7 @@ from pydantic import Field
 
 from deployments.ingress.schemas import LenientBody
 from models.errors import InvalidInputError, UnsupportedInputError
-from models.types import Message, ToolCall
+from models.types.generation import Message, ToolCall
 
 MAX_PARTS = 1024
 MAX_TOOL_CALLS = 128

@@ -12,7 +12,7 @@ from deployments.ingress.chat_tools import ToolFields
 from deployments.ingress.schemas import at_most
 from deployments.ingress.server import Server, check_count, check_texts
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, Message, TemplateOption
+from models.types.generation import ChatPrompt, Message, TemplateOption
 
 OptionText = Annotated[str, Field(max_length=256)]
 Options = Annotated[dict[str, bool | int | float | OptionText], at_most(16)]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deployments.ingress.schemas import FunctionName, LenientBody, schema_text
 from models.errors import InvalidInputError
-from models.types import Tool, ToolChoice
+from models.types.generation import Tool, ToolChoice
 
 MAX_TOOLS = 128
 NO_PARAMETERS = {"type": "object", "properties": {}}

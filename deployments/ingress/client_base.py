@@ -14,7 +14,8 @@ from deployments.ingress.coalescer import Calls, Coalescer
 from deployments.ingress.observing.request_record import note_usage
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
-from models.types import ModelStatus, ReplicaStatus, Usage
+from models.types.common import Usage
+from models.types.status import ModelStatus, ReplicaStatus
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")

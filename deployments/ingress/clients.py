@@ -16,32 +16,38 @@ from deployments.ingress.client_base import BatchClient, TaskClient, deadline_ex
 from deployments.ingress.generation_session import GenerationSession
 from deployments.ingress.observing.request_record import note_deltas
 from deployments.ingress.replicas import Replicas
-from models.types import (
-    ChatPrompt,
-    ChoiceDelta,
+from models.types.classification import (
     ClassificationRequest,
     ClassificationResult,
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
+    EntityRequest,
+    EntityResult,
+    LabelScores,
+)
+from models.types.generation import (
+    ChatPrompt,
+    ChoiceDelta,
+    GenerationRequest,
+    TokenizeRequest,
+    Tokens,
+)
+from models.types.pages import (
     DocumentPage,
     DocumentQuestions,
     DocumentRequest,
-    EmbeddingRequest,
-    EmbeddingResult,
-    EncoderInfo,
-    EntityRequest,
-    EntityResult,
-    GenerationRequest,
-    LabelScores,
     OcrRequest,
     OcrResult,
     PageAnswers,
+)
+from models.types.texts import (
+    EmbeddingRequest,
+    EmbeddingResult,
+    EncoderInfo,
     RerankRequest,
     RerankResult,
     TextToken,
-    TokenizeRequest,
-    Tokens,
 )
 
 

@@ -20,14 +20,14 @@ from models.page_fields.json_leaves import Leaf, Scalar, leaves
 from models.page_fields.matching import PageWords, Place
 from models.page_fields.token_scores import TokenScores
 from models.page_formats.markdown import page_markdown
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
-    DocumentPage,
     GenerationRequest,
     Message,
     OutputFormat,
     SamplingParams,
 )
+from models.types.pages import DocumentPage
 
 ROLE = (
     "You read documents. Answer with what the document says, in its own words and numbers, and "

@@ -17,7 +17,7 @@ from deployments.ingress.errors import RequestRefused
 from deployments.ingress.remote_files import RemoteFiles
 from deployments.ingress.server import Server
 from models.errors import InvalidInputError
-from models.types import StoredFile
+from models.types.pages import StoredFile
 
 CONTENT_PATH = re.compile(r"/v1/files/([^/]{1,64})/content")
 INLINE_CHARS = 1 << 20

@@ -19,7 +19,7 @@ from deployments.ingress.server import Server
 from models.documents.selection import parse_pages
 from models.errors import InvalidInputError, UnsupportedInputError, UnsupportedTaskError
 from models.file_formats import sniff_document
-from models.types import DocumentPage, DocumentRequest, OcrRequest, StoredFile
+from models.types.pages import DocumentPage, DocumentRequest, OcrRequest, StoredFile
 
 SEVERAL_PAGES = {"PDF", "TIFF"}
 Pages = Annotated[list[int], Field(min_length=1, max_length=10_000, fail_fast=True)]

@@ -10,7 +10,7 @@ from pydantic import Field
 from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, Refused
 from deployments.ingress.server import Server, check_count, check_texts
 from models.errors import InvalidInputError
-from models.types import Purpose, TruncationSide
+from models.types.texts import Purpose, TruncationSide
 
 InputType = Literal[
     "query", "search_query", "document", "passage", "search_document",

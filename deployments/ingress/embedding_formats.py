@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.types import FloatArray, SparseVector
+from models.types.common import FloatArray
+from models.types.texts import SparseVector
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from deployments.ingress.replicas import Replicas
 from models.errors import EngineDeadError
-from models.types import ChoiceDelta, Delivery, GenerationRequest
+from models.types.generation import ChoiceDelta, Delivery, GenerationRequest
 
 
 class GenerationCall:

@@ -11,7 +11,8 @@ from deployments.ingress.schemas import (
     CompletionUsage,
     PromptTokensDetails,
 )
-from models.types import ChoiceDelta, FinishReason, TokenLogprob, ToolCall, ToolCallDelta, Usage
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta, FinishReason, TokenLogprob, ToolCall, ToolCallDelta
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot write; OpenAI uses the same number."""

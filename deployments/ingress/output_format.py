@@ -10,7 +10,7 @@ from pydantic import Field
 
 from deployments.ingress.schemas import FunctionName, LenientBody, schema_text
 from models.errors import InvalidInputError
-from models.types import OutputFormat
+from models.types.generation import OutputFormat
 
 MAX_PATTERN_CHARS = 8192
 Schema = dict[str, Any]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from deployments.ingress.keep_alive_fields import KeepAliveFields
 from models.errors import InvalidInputError
-from models.types import SamplingParams
+from models.types.generation import SamplingParams
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 MAX_BIASES = 1024

@@ -11,7 +11,7 @@ from deployments.model_cache.events import Reason
 from models.base import Model
 from models.batching import BatchListener, BatchStats
 from models.engine_figures import BatchingGenerator, QueueingModel
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 
 
 class ReplicaMetrics:

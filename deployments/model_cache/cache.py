@@ -22,7 +22,7 @@ from deployments.model_cache.slot import PINNED, Slot
 from deployments.threads import to_the_end
 from models.base import Model
 from models.errors import ModelNotFoundError
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 
 M = TypeVar("M", bound=Model)
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from config.catalog import ModelSpec
 from models.base import Model
 from models.errors import ModelLoadError
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 
 M = TypeVar("M", bound=Model)
 PINNED = math.inf

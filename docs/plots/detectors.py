@@ -15,7 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from models.anomaly.fitted import FittedDetector
-from models.types import FitRequest, Table
+from models.types.anomaly import FitRequest, Table
 
 BACKENDS = ("isolation_forest", "ecod", "mcd", "local_outlier_factor", "cblof", "autoencoder")
 CONTAMINATION = 0.04

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.anomaly.parameters import Parameter
 from models.errors import InvalidInputError
-from models.types import BackendInfo
+from models.types.anomaly import BackendInfo
 
 AUTO = "auto"
 """No backend of its own: chooses one of the others by the training rows."""

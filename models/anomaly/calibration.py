@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import erf, erfinv, logit
 
 from models.errors import InvalidInputError
-from models.types import ScoreNormalization
+from models.types.anomaly import ScoreNormalization
 
 Scores = npt.NDArray[np.float64]
 

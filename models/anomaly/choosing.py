@@ -19,7 +19,7 @@ from models.anomaly.calibration import Scores
 from models.anomaly.columns import Matrix
 from models.anomaly.model import Model
 from models.errors import ModelError
-from models.types import Candidate, Selection
+from models.types.anomaly import Candidate, Selection
 
 CANDIDATES = ("isolation_forest", "ecod", "hbos", "knn", "pca")
 """Cheap ones that differ in kind; the first is taken where there is too little to compare."""

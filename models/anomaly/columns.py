@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import InvalidInputError
-from models.types import Cell, MissingPolicy
+from models.types.anomaly import Cell, MissingPolicy
 
 Matrix = npt.NDArray[np.float64]
 Encoding = Literal["numeric", "hash", "label", "onehot", "binary", "frequency"]

@@ -32,7 +32,7 @@ from models.stores.artefact_cache import ArtefactCache
 from models.stores.artefact_index import Pointer
 from models.stores.artefacts import READ_ATTEMPTS, ArtefactStore
 from models.stores.fitting import FitTurns, check_name
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     AnomalyScores,
     BackendInfo,

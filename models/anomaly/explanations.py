@@ -16,7 +16,7 @@ from models.anomaly.calibration import Scores
 from models.anomaly.columns import Matrix
 from models.anomaly.model import Model
 from models.errors import InvalidInputError
-from models.types import Contribution
+from models.types.anomaly import Contribution
 
 MAX_CELLS = 200_000
 """Rows times columns that one request may have explained: each may cost two scores."""

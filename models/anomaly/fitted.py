@@ -30,7 +30,7 @@ from models.anomaly.numeric import rows_of
 from models.anomaly.tables import TableEncoder, fit_encoder
 from models.errors import InvalidInputError, StorageError
 from models.stores.artefacts import Artefact
-from models.types import Candidate, Contribution, DetectorInfo, FitRequest, Selection
+from models.types.anomaly import Candidate, Contribution, DetectorInfo, FitRequest, Selection
 
 LOGGER = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from models.errors import (
     StorageError,
 )
 from models.stores.storage import Storage
-from models.types import DetectorInfo, FitJob, FitRequest
+from models.types.anomaly import DetectorInfo, FitJob, FitRequest
 
 LOGGER = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 from models.anomaly.columns import MAX_MAGNITUDE, Matrix
 from models.anomaly.tables import TableEncoder
 from models.errors import ModelError
-from models.types import AnyTable, NumericTable, Table
+from models.types.anomaly import AnyTable, NumericTable, Table
 
 
 def encoded(encoder: TableEncoder, table: AnyTable) -> Matrix:

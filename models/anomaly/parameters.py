@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.errors import InvalidInputError
-from models.types import ParameterInfo
+from models.types.anomaly import ParameterInfo
 
 ParameterValue = float | int | str
 

@@ -11,7 +11,7 @@ from models.anomaly.calibration import Calibration
 from models.anomaly.fitted import stored_calibration, stored_info
 from models.anomaly.scoring import check_normalization
 from models.errors import StorageError
-from models.types import DetectorInfo, ThresholdRequest
+from models.types.anomaly import DetectorInfo, ThresholdRequest
 
 
 def edited(request: ThresholdRequest, manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from models.anomaly.columns import Matrix
 from models.anomaly.fitted import FittedDetector
 from models.anomaly.numeric import encoded
 from models.errors import InvalidInputError, ModelError
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     AnomalyScores,
     Contribution,

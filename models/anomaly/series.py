@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.anomaly.series_period import deviation_of, expect, find_period
 from models.errors import InvalidInputError
-from models.types import SeriesRequest, SeriesResult
+from models.types.anomaly import SeriesRequest, SeriesResult
 
 Values = npt.NDArray[np.float64]
 

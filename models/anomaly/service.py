@@ -11,7 +11,7 @@ from models.anomaly.jobs import FitJobs
 from models.anomaly.series import detect, detect_last
 from models.anomaly.streaming import StreamingDetectors
 from models.anomaly.workers import WorkerProcesses
-from models.types import DetectorInfo, SeriesRequest, SeriesResult
+from models.types.anomaly import DetectorInfo, SeriesRequest, SeriesResult
 
 
 class AnomalyService(Detectors):

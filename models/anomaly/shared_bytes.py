@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from models.types import NumericTable
+from models.types.anomaly import NumericTable
 
 
 @dataclass(frozen=True, slots=True)

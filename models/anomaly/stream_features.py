@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from models.anomaly.columns import Matrix
-from models.types import Cell, Row, StreamSettings, Table
+from models.types.anomaly import Cell, Row, StreamSettings, Table
 
 STATISTICS = ("mean", "std", "min", "max")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.anomaly.columns import shown
 from models.anomaly.stream_state import Stream
 from models.errors import InvalidInputError
-from models.types import Row, StreamRequest, Table
+from models.types.anomaly import Row, StreamRequest, Table
 
 
 def check_given(stream: Stream, request: StreamRequest) -> None:

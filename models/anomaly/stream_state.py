@@ -24,7 +24,7 @@ from typing import Any
 
 from models.errors import StorageError
 from models.stores.storage import Storage
-from models.types import Row, StreamSettings
+from models.types.anomaly import Row, StreamSettings
 
 FOLDER = "state"
 SETTINGS = "settings.json"

@@ -28,7 +28,7 @@ from models.errors import (
     StorageError,
 )
 from models.stores.fitting import check_name
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     FitRequest,
     Row,

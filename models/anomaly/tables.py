@@ -25,7 +25,7 @@ from models.anomaly.columns import (
     shown,
 )
 from models.errors import InvalidInputError
-from models.types import Cell, MissingPolicy, Row, Table
+from models.types.anomaly import Cell, MissingPolicy, Row, Table
 
 MISSING_POLICIES: tuple[MissingPolicy, ...] = get_args(MissingPolicy)
 

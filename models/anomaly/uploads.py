@@ -15,7 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from models.errors import InvalidInputError, UnsupportedInputError
-from models.types import Cell, NumericTable, Table, UploadedTable
+from models.types.anomaly import Cell, NumericTable, Table, UploadedTable
 
 PARAM = "data"
 ARROW_FILE = b"ARROW1"

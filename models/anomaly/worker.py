@@ -38,7 +38,7 @@ def main() -> None:
 def _reply(connection: Connection[Any, Any], name: str, argument: Any) -> None:
     """A file comes, and a matrix goes, beside the message that announces it."""
     from models.anomaly.shared_bytes import receive_buffer, send_table
-    from models.types import NumericTable
+    from models.types.anomaly import NumericTable
 
     if name == "read":
         argument = dataclasses.replace(argument, data=receive_buffer(connection))

@@ -27,7 +27,7 @@ from models.errors import (
     ModelError,
     ModelLoadError,
 )
-from models.types import FitRequest, NumericTable, Table, UploadedTable
+from models.types.anomaly import FitRequest, NumericTable, Table, UploadedTable
 
 SCRIPT = Path(worker.__file__)
 OUT_OF_MEMORY = "out of memory"

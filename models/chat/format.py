@@ -16,7 +16,7 @@ from models.chat.tool_formats.base import CallableTool, ToolFormat
 from models.chat.tool_formats.detection import detect_tool_formats
 from models.chat.tool_formats.json_calls import JsonFormat
 from models.structured.grammars import body_of
-from models.types import ChatPrompt, OutputFormat
+from models.types.generation import ChatPrompt, OutputFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from enum import Enum
 from models.chat.lark import Grammar
 from models.chat.reply_writer import ReplyWriter
 from models.chat.text_source import Markers, Steps, TextSource
-from models.types import ChatPrompt
+from models.types.generation import ChatPrompt
 
 _LINE_BREAKS = re.compile(r"\n+")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.types import ToolCallDelta
+from models.types.generation import ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from models.chat.reply_writer import ReplyWriter
 from models.chat.text_source import Markers, NotACall, Steps, TextSource
 from models.chat.tool_formats.base import ToolFormat
 from models.chat.tool_formats.calls import Calls, openai_id
-from models.types import Tool
+from models.types.generation import Tool
 
 Read = Callable[[TextSource, Calls, ReplyWriter], Steps[None]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from models.chat.reply import ReplyPart
-from models.types import ToolCallDelta
+from models.types.generation import ToolCallDelta
 
 
 class TrimmedText:

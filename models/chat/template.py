@@ -27,7 +27,7 @@ from models.chat.template_variables import (
     with_arguments_as_text,
 )
 from models.errors import InvalidInputError
-from models.types import ChatPrompt
+from models.types.generation import ChatPrompt
 
 MAX_TEMPLATE_SIZE = 256 * 2**10
 RENDER_SECONDS = 2.0

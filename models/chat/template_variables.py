@@ -9,7 +9,7 @@ from typing import Any
 
 from models.chat.template_shield import Cover
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, Message, TemplateOption, Tool, ToolCall
+from models.types.generation import ChatPrompt, Message, TemplateOption, Tool, ToolCall
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_OPTIONS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from models.types import ChatPrompt, Message
+from models.types.generation import ChatPrompt, Message
 
 INSTRUCTIONS = ("system", "developer")
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from models.chat.reply import ReplyParser, ReplyPart
 from models.continuous_batching.detokenizer import Detokenizer, Emission
-from models.types import FinishReason, TextDelta, TokenLogprob, Usage
+from models.types.common import Usage
+from models.types.generation import FinishReason, TextDelta, TokenLogprob
 
 NOTHING: Mapping[int, bytes] = {}
 

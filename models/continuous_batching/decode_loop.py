@@ -15,7 +15,8 @@ from models.continuous_batching.runner import TokenRunner
 from models.continuous_batching.scheduler import Scheduler, Step
 from models.continuous_batching.sequence import Sequence
 from models.errors import ModelError, OutOfMemoryError
-from models.types import FinishReason, TextDelta, TokenLogprob, Usage
+from models.types.common import Usage
+from models.types.generation import FinishReason, TextDelta, TokenLogprob
 
 Event = tuple[str, TextDelta | ModelError]
 

@@ -6,7 +6,7 @@ import codecs
 from collections import deque
 from dataclasses import dataclass
 
-from models.types import TokenLogprob
+from models.types.generation import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)

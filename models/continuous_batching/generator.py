@@ -17,7 +17,7 @@ from models.errors import InvalidInputError
 from models.structured.compiler import GrammarCompiler
 from models.structured.constraint import TokenConstraint
 from models.structured.grammars import grammar_of
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
     GenerationRequest,
     Prompt,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.types import FloatArray, TokenLogprob
+from models.types.common import FloatArray
+from models.types.generation import TokenLogprob
 
 
 def token_logprob(

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from models.continuous_batching.sampling import is_greedy
 from models.structured.constraint import TokenConstraint
-from models.types import FloatArray, SamplingParams
+from models.types.common import FloatArray
+from models.types.generation import SamplingParams
 
 CANDIDATES = 1000
 """`top_k` when the request gives none: sorting and normalising a whole vocabulary costs several

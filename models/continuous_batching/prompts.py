@@ -11,7 +11,7 @@ from models.chat.template_shield import Rendering
 from models.chat.truncation import turn_starts, without_turns_before
 from models.continuous_batching.runner import Vocabulary
 from models.errors import EngineDeadError, InputTooLongError, InvalidInputError
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
     InfillPrompt,
     Prompt,

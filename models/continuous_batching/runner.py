@@ -8,7 +8,8 @@ from typing import Protocol
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvMemory
 from models.structured.constraint import TokenConstraint
-from models.types import FloatArray, SamplingParams
+from models.types.common import FloatArray
+from models.types.generation import SamplingParams
 
 
 class Vocabulary(Protocol):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from models.errors import InvalidInputError
-from models.types import SamplingParams
+from models.types.generation import SamplingParams
 
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS_ENTRIES = 1024

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.continuous_batching.completion import Completion
 from models.continuous_batching.runner import Sampler
 from models.structured.constraint import TokenConstraint
-from models.types import SamplingParams, TokenLogprob
+from models.types.generation import SamplingParams, TokenLogprob
 
 IntArray = npt.NDArray[np.int32]
 NO_SLOT = -1

@@ -14,7 +14,7 @@ from models.document_models.donut_prompts import QUESTION, STRUCTURE, prompts_of
 from models.document_models.donut_writer import DonutWriter
 from models.document_models.engine import Answers, DocumentEngine
 from models.errors import InvalidInputError
-from models.types import (
+from models.types.pages import (
     DocumentQuestions,
     DocumentTask,
     PageAnswers,

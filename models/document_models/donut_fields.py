@@ -9,7 +9,7 @@ from math import exp
 from typing import Any
 
 from models.document_models.donut_prompts import CATEGORY, OPENING, SEPARATOR
-from models.types import PageField
+from models.types.pages import PageField
 
 MAX_DEPTH = 32
 Decode = Callable[[list[int]], str]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from models.errors import ModelLoadError
-from models.types import DocumentTask
+from models.types.pages import DocumentTask
 
 OPENING = re.compile(r"<s_(.+)>")
 CATEGORY = re.compile(r"<([^/<>]+)/>")

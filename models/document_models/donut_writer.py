@@ -21,7 +21,7 @@ from models.transformers_loading import (
     load_transformer,
     own_copy,
 )
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 
 class DonutWriter:

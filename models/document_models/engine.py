@@ -9,7 +9,7 @@ import torch
 
 from models.batching import BatchLimits, DynamicBatcher
 from models.errors import InvalidInputError, ModelError, UnsupportedTaskError
-from models.types import DocumentQuestions, DocumentTask, PageAnswers, PageQuestions
+from models.types.pages import DocumentQuestions, DocumentTask, PageAnswers, PageQuestions
 
 Answers = Sequence[PageAnswers | ModelError]
 

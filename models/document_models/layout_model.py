@@ -16,7 +16,7 @@ from models.document_models.page_words import PageWord, joined, page_words
 from models.document_models.word_fields import WordFields, as_object
 from models.document_models.word_windows import PageWindows
 from models.errors import InvalidInputError
-from models.types import DocumentQuestions, PageAnswers, PageField, PageQuestions, PixelArray
+from models.types.pages import DocumentQuestions, PageAnswers, PageField, PageQuestions, PixelArray
 
 SMALLEST_ROOM = 32
 """Tokens of the page that a question must leave in a window."""

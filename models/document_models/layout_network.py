@@ -22,7 +22,7 @@ from models.transformers_loading import (
     load_image_processor,
     load_transformer,
 )
-from models.types import DocumentTask, PixelArray
+from models.types.pages import DocumentTask, PixelArray
 
 CLASSES = {"layoutlm": "LayoutLM", "layoutlmv3": "LayoutLMv3", "lilt": "Lilt"}
 """transformers' `model_type` -> how its classes begin."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from models.page_formats.geometry import Box, around, box_of, words_of
-from models.types import Page, PageField
+from models.types.pages import Page, PageField
 
 SCALE = 1000
 """The family's pages are so wide and so high."""

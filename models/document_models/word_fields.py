@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.document_models.page_words import PageWord, joined
 from models.encoders.entity_tags import OUTSIDE, read_tags
-from models.types import PageField
+from models.types.pages import PageField
 
 
 class WordFields:

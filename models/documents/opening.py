@@ -13,7 +13,7 @@ from models.documents.selection import select_pages
 from models.errors import InvalidInputError, UnsupportedInputError
 from models.file_formats import PDF_MAGIC_WITHIN, sniff_document, tiff_frames
 from models.ocr.images import ImageDecoder, ImageLimits
-from models.types import DocumentRequest, Page, PixelArray
+from models.types.pages import DocumentRequest, Page, PixelArray
 
 COUNTING_BOUND = 100_000
 

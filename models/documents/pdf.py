@@ -16,7 +16,7 @@ from models.child_process import ChildProcess
 from models.documents.limits import DocumentLimits
 from models.documents.text_layer import OwnWord, TextLayer
 from models.errors import InvalidInputError, ModelError, UnsupportedInputError
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 CHILD = Path(__file__).with_name("pdf_child.py")
 LENGTH_BYTES = 4

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 
 def png(pixels: PixelArray) -> bytes:

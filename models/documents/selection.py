@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from models.errors import InvalidInputError
-from models.types import PageRanges
+from models.types.pages import PageRanges
 
 PARAM = "pages"
 RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?){0,199}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.ocr.reading_order import Polygon, reading_lines
-from models.types import Page, TextLine, Word
+from models.types.pages import Page, TextLine, Word
 
 MAX_MEANINGLESS_SHARE = 0.1
 MEANINGLESS = {"Cc", "Cn", "Co", "Cs"}

@@ -14,13 +14,8 @@ from models.encoders.rerank_codec import shares
 from models.encoders.text_engine import estimate_tokens
 from models.encoders.tokenization import TextTokenizer, TokenSequence, check_text
 from models.errors import InputTooLongError, InvalidInputError, ModelError
-from models.types import (
-    ClassificationRequest,
-    ClassificationResult,
-    FloatArray,
-    TextOrPair,
-    Usage,
-)
+from models.types.classification import ClassificationRequest, ClassificationResult, TextOrPair
+from models.types.common import FloatArray, Usage
 
 PLACE = "{}"
 """Where a label goes in a hypothesis."""

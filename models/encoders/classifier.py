@@ -19,7 +19,7 @@ from models.encoders.torch_forward import Dtype, TorchOptions, TorchRunner
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.transformers_loading import load_tokenizer
-from models.types import ClassificationRequest, ClassificationResult
+from models.types.classification import ClassificationRequest, ClassificationResult
 
 
 class TorchClassifier(TextEngine[ClassificationRequest, ClassificationResult]):

@@ -20,7 +20,7 @@ from models.encoders.torch_judge import TorchJudge
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder, open_transformers_folder
 from models.transformers_loading import load_tokenizer
-from models.types import RerankRequest, RerankResult
+from models.types.texts import RerankRequest, RerankResult
 
 
 class TorchReranker(TextEngine[RerankRequest, RerankResult]):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.types import EmbeddingRequest, EmbeddingResult, FloatArray, Usage
+from models.types.common import FloatArray, Usage
+from models.types.texts import EmbeddingRequest, EmbeddingResult
 
 Key = tuple[str, EmbeddingRequest, bytes]
 """The model, the request without its inputs, the digest of a text."""

@@ -10,7 +10,8 @@ from models.encoders.embedding_prompts import PromptBook
 from models.encoders.text_engine import estimate_tokens
 from models.encoders.tokenization import Content, EncoderTokenizer, TokenSequence, check_text
 from models.errors import InputTooLongError, InvalidInputError, ModelError
-from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, FloatArray
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingKind, EmbeddingRequest, EmbeddingResult
 
 KIND_NAMES: dict[EmbeddingKind, str] = {
     "dense": "dense vectors",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from models.encoders.embedding_codec import EmbeddingCodec
 from models.encoders.text_engine import EngineOptions, TextEngine
 from models.encoders.tokenization import TokenSequence, check_unicode
-from models.types import EmbeddingRequest, EmbeddingResult, EncoderInfo, FloatArray, TextToken
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingRequest, EmbeddingResult, EncoderInfo, TextToken
 
 
 class EmbeddingEngine(TextEngine[EmbeddingRequest, EmbeddingResult]):

@@ -14,7 +14,8 @@ import numpy as np
 
 from models.encoders.tokenization import TokenSequence
 from models.errors import ModelError
-from models.types import EmbeddingKind, EmbeddingResult, FloatArray, SparseVector, Usage
+from models.types.common import FloatArray, Usage
+from models.types.texts import EmbeddingKind, EmbeddingResult, SparseVector
 
 
 def with_token_spans(sequence: TokenSequence, kinds: Sequence[EmbeddingKind]) -> TokenSequence:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.errors import InvalidInputError
-from models.types import EmbeddingRequest, Purpose
+from models.types.texts import EmbeddingRequest, Purpose
 
 NAMES: dict[Purpose, tuple[str, ...]] = {
     "query": ("query", "search_query", "retrieval.query", "retrieval-query", "web_search_query",

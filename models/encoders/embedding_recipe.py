@@ -19,7 +19,7 @@ from typing import Any, Literal
 from models.encoders.embedding_prompts import PromptBook
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import EmbeddingKind
+from models.types.texts import EmbeddingKind
 
 # The order is that of the parts of the vector when a model uses several modes.
 POOLING_KEYS = {

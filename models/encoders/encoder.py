@@ -23,7 +23,8 @@ from models.encoders.torch_forward import Dtype, Forward, ForwardPaths, TorchOpt
 from models.encoders.vector_steps import build_steps
 from models.model_folder import ModelFolder, open_transformers_folder
 from models.transformers_loading import load_tokenizer, load_transformer
-from models.types import EmbeddingKind, FloatArray
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingKind
 
 HALVES = ("t5", "mt5", "umt5")
 """Encoder-decoder families of which the encoder alone embeds, as in sentence-transformers."""

@@ -15,7 +15,8 @@ from models.encoders.text_engine import estimate_tokens
 from models.encoders.tokenization import TokenSequence, check_text
 from models.encoders.word_tokenizer import OVERLAP, TokenizedText, Window, WordTokenizer
 from models.errors import InvalidInputError, ModelError
-from models.types import Entity, EntityRequest, EntityResult, FloatArray, Usage
+from models.types.classification import Entity, EntityRequest, EntityResult
+from models.types.common import FloatArray, Usage
 
 
 @dataclass(frozen=True, slots=True)

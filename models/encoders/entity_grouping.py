@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from models.encoders.entity_tags import OUTSIDE, Tag, read_tags
 from models.encoders.word_tokenizer import TokenizedText
-from models.types import Aggregation, Entity
+from models.types.classification import Aggregation, Entity
 
 Scores = npt.NDArray[np.floating[Any]]
 WORDWISE: frozenset[Aggregation] = frozenset({"first", "average", "max"})

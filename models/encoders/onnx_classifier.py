@@ -18,7 +18,8 @@ from models.encoders.text_engine import (
 from models.encoders.tokenization import TextTokenizer, TokenSequence, read_tokenizer_file
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import ClassificationRequest, ClassificationResult, FloatArray
+from models.types.classification import ClassificationRequest, ClassificationResult
+from models.types.common import FloatArray
 
 
 class OnnxClassifier(TextEngine[ClassificationRequest, ClassificationResult]):

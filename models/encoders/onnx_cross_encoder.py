@@ -17,7 +17,8 @@ from models.encoders.text_engine import (
 from models.encoders.tokenization import TextTokenizer, TokenSequence, read_tokenizer_file
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import FloatArray, RerankRequest, RerankResult
+from models.types.common import FloatArray
+from models.types.texts import RerankRequest, RerankResult
 
 
 class OnnxReranker(TextEngine[RerankRequest, RerankResult]):

@@ -22,7 +22,7 @@ from models.encoders.tokenization import (
 )
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 HIDDEN_STATES = ("last_hidden_state", "token_embeddings")
 POOLED = ("sentence_embedding",)

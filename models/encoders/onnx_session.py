@@ -24,7 +24,7 @@ from models.encoders.length_split import split_by_length
 from models.encoders.tokenization import NO_LIMIT, TokenSequence
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 DEFAULT_MAX_TOKENS = 512
 MODEL_FILES = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx")

@@ -20,7 +20,8 @@ from models.encoders.tokenization import TextTokenizer, TokenSequence, read_toke
 from models.encoders.word_tokenizer import WordTokenizer, check_window
 from models.errors import ModelLoadError
 from models.model_folder import ModelFolder
-from models.types import EntityRequest, EntityResult, FloatArray
+from models.types.classification import EntityRequest, EntityResult
+from models.types.common import FloatArray
 
 
 class OnnxTokenClassifier(TextEngine[EntityRequest, EntityResult]):

@@ -16,7 +16,8 @@ from models.encoders.tokenization import (
     check_unicode,
 )
 from models.errors import InputTooLongError, InvalidInputError, ModelError, ModelLoadError
-from models.types import FloatArray, RerankRequest, RerankResult, TruncationSide, Usage
+from models.types.common import FloatArray, Usage
+from models.types.texts import RerankRequest, RerankResult, TruncationSide
 
 Activation = Callable[[float], float]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.encoders.tokenization import TokenSequence
 from models.errors import ModelLoadError
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 Compute = Callable[[list[TokenSequence]], list[FloatArray]]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from models.encoders.tokenization import Content, EncoderTokenizer, TokenSequence
 from models.errors import InvalidInputError, ModelLoadError
-from models.types import TextToken, TruncationSide
+from models.types.texts import TextToken, TruncationSide
 
 QWEN3_TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from models.encoders.tokenization import TokenSequence
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 
 def _weighted_mean(states: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 from models.batching import BatchLimits, BatchListener, DynamicBatcher
 from models.encoders.tokenization import TokenSequence
 from models.errors import EngineDeadError, ModelError
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")

@@ -20,7 +20,7 @@ from models.encoders.word_tokenizer import WordTokenizer, check_window
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.transformers_loading import load_tokenizer
-from models.types import EntityRequest, EntityResult
+from models.types.classification import EntityRequest, EntityResult
 
 
 class TorchTokenClassifier(TextEngine[EntityRequest, EntityResult]):

@@ -13,7 +13,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
 from models.errors import InvalidInputError, ModelLoadError
-from models.types import TextToken, TruncationSide
+from models.types.texts import TextToken, TruncationSide
 
 NO_LIMIT = 1_000_000
 

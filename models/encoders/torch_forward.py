@@ -23,7 +23,7 @@ from models.encoders.packed_transformer import PACKED, position_offset, register
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import ModelLoadError
 from models.model_folder import context_limit
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Forward = Callable[[Sequence[TokenSequence]], Tensor]

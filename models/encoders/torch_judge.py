@@ -25,7 +25,7 @@ from models.encoders.torch_forward import Dtype, TorchOptions, TorchRunner
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.transformers_loading import load_tokenizer
-from models.types import RerankRequest, RerankResult
+from models.types.texts import RerankRequest, RerankResult
 
 DEFAULT_MAX_TOKENS = 8192
 """What the cards of Qwen3-Reranker use; the models themselves take more."""

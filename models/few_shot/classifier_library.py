@@ -24,7 +24,7 @@ from models.few_shot.linear_head import LinearHead, fit_head, read_head
 from models.stores.artefact_cache import ArtefactCache
 from models.stores.artefacts import Artefact, ArtefactStore
 from models.stores.fitting import FitTurns, check_name
-from models.types import (
+from models.types.classification import (
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.encoders.label_set import softmax
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 SIMILARITY_SCALE = 20.0
 """What a cosine is multiplied with before softmax, as sentence-transformers' losses do."""

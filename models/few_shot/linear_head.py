@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from models.encoders.label_set import Logits, softmax
 from models.errors import InvalidInputError, StorageError
 from models.few_shot.label_similarity import SIMILARITY_SCALE, unit_rows
-from models.types import FloatArray, LabelledVectors
+from models.types.classification import LabelledVectors
+from models.types.common import FloatArray
 
 HeadKind = Literal["logistic", "similarity"]
 

@@ -18,7 +18,7 @@ import onnxruntime
 
 from models.encoders.onnx_session import SESSION_ERRORS
 from models.errors import ModelLoadError
-from models.types import PixelArray, Region
+from models.types.pages import PixelArray, Region
 
 STRIDES = (8, 16, 32, 64)
 BINS = 8

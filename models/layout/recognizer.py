@@ -15,7 +15,7 @@ from models.base import TextRecognizer
 from models.errors import ModelError, OverloadedError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer
-from models.types import OcrRequest, OcrResult, PixelArray, Region, TableCell
+from models.types.pages import OcrRequest, OcrResult, PixelArray, Region, TableCell
 
 MARGINS = (4, 0, 12)
 """Pixels around a table that its picture has too. The model's boxes depend on them by chance, so

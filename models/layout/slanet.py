@@ -18,7 +18,7 @@ import onnxruntime
 
 from models.encoders.onnx_session import SESSION_ERRORS
 from models.errors import ModelLoadError
-from models.types import PixelArray, TableCell
+from models.types.pages import PixelArray, TableCell
 
 SIDE = 488
 """Pixels of the square."""

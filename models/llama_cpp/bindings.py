@@ -19,7 +19,7 @@ import numpy as np
 
 from models.continuous_batching.batch import Batch
 from models.errors import ModelLoadError
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 POOLINGS = {
     "none": api.LLAMA_POOLING_TYPE_NONE,

@@ -19,7 +19,7 @@ from models.llama_cpp.encoder_file import (
 )
 from models.llama_cpp.encoder_runner import CallSizes, EncoderRunner
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.types import EmbeddingRequest
+from models.types.texts import EmbeddingRequest
 
 
 class LlamaCppEncoder(EmbeddingEngine):

@@ -11,7 +11,7 @@ from models.continuous_batching.batch import Batch
 from models.encoders.tokenization import TokenSequence
 from models.errors import EngineDeadError
 from models.llama_cpp.bindings import NativeContext, NativeEncoder, NativeModel
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 SLOTS = 64
 """Sequences of one call; more gain nothing, and each has a cost in llama.cpp's graph."""

@@ -30,7 +30,8 @@ from models.llama_cpp.encoder_file import (
 )
 from models.llama_cpp.encoder_runner import AnswerRunner, CallSizes, EncoderRunner
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.types import FloatArray, RerankRequest, RerankResult
+from models.types.common import FloatArray
+from models.types.texts import RerankRequest, RerankResult
 
 LOGGER = logging.getLogger(__name__)
 TEMPLATE_KEY = "tokenizer.chat_template.rerank"

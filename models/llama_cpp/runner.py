@@ -9,7 +9,7 @@ from models.llama_cpp.bindings import NativeContext, NativeModel
 from models.llama_cpp.generator_file import N_BATCH, SCORING_ROWS
 from models.llama_cpp.gguf_memory import KvCache
 from models.llama_cpp.sampling import TokenSampler
-from models.types import SamplingParams
+from models.types.generation import SamplingParams
 
 
 class LlamaRunner:

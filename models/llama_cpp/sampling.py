@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from models.continuous_batching.sampling import is_greedy
 from models.llama_cpp.bindings import NativeContext, SamplerChain
 from models.structured.constraint import TokenConstraint
-from models.types import FloatArray, SamplingParams
+from models.types.common import FloatArray
+from models.types.generation import SamplingParams
 
 CANDIDATES = 1000
 """`top_k` when the request gives none: sorting and normalising a whole vocabulary costs several

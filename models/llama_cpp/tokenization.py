@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from models.encoders.tokenization import TokenSequence
 from models.errors import InvalidInputError
 from models.llama_cpp.bindings import NativeModel
-from models.types import TextToken, TruncationSide
+from models.types.texts import TextToken, TruncationSide
 
 Content = list[int]
 """Token ids of one text, without special tokens."""

@@ -22,7 +22,7 @@ from models.transformers_loading import (
     load_image_processor,
     load_transformer,
 )
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 FAMILY = "vision-encoder-decoder"
 PAGE_ENCODERS = frozenset({"donut-swin"})

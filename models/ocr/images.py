@@ -19,7 +19,7 @@ from models.child_process import ChildProcess
 from models.errors import EngineDeadError, InvalidInputError, ModelError, UnsupportedInputError
 from models.file_formats import sniff
 from models.ocr import image_child
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 PARAM = "images"
 CHILD = Path(image_child.__file__)

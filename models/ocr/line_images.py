@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 LINE_HEIGHT = 48
 LINE_WIDTHS = (96, 3200)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ocr.reading_order import Polygon, reading_lines
-from models.types import Page, PixelArray, Point, TextLine, Word
+from models.types.pages import Page, PixelArray, Point, TextLine, Word
 
 UPRIGHT_ASPECT = 1.5
 """Boxes this many times as high as wide hold text that runs downwards (PP-OCR's rule)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.ocr.rapid_detection import BLANK, bundled_bytes, load_library
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 
 class UpsideDown:

@@ -34,7 +34,7 @@ from models.ocr.orientation import UpsideDown
 from models.ocr.rapid import LANGUAGES
 from models.ocr.rapid_detection import NO_BOXES
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 DETECTION, RECOGNITION, LETTERS = (
     "PP-OCRv6_det_small.safetensors",

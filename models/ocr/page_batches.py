@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.batching import BatchLimits, DynamicBatcher
 from models.errors import ModelError
-from models.types import OcrRequest, OcrResult, Page, PixelArray
+from models.types.pages import OcrRequest, OcrResult, Page, PixelArray
 
 PAGE_SECONDS = 30.0
 """What a page full of text may take on one busy CPU core; pages before it may have been blank."""

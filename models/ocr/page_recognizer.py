@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from models.errors import ModelError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
-from models.types import OcrRequest, Page
+from models.types.pages import OcrRequest, Page
 
 
 class PageRecognizer:

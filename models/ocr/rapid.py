@@ -18,7 +18,7 @@ from models.ocr.lines import ReadLine
 from models.ocr.orientation import UpsideDown
 from models.ocr.rapid_detection import BLANK, RapidLineFinder, bundled_bytes, load_library
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 _CODES = """
 af az br bs ca co cs cy da de en eo es et eu fi fo fr fy ga gd gl hr ht hu id is it ja jv ku la

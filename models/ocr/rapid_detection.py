@@ -9,7 +9,7 @@ import numpy as np
 import rapidocr
 
 from models.ocr.boxes import Boxes
-from models.types import PixelArray
+from models.types.pages import PixelArray
 
 NO_BOXES = np.empty((0, 4, 2), dtype=np.float32)
 BLANK = np.full((48, 320, 3), 255, dtype=np.uint8)

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from models.types import Point
+from models.types.pages import Point
 
 Polygon = tuple[Point, Point, Point, Point]
 

@@ -20,7 +20,7 @@ from models.ocr.lines import in_reading_order
 from models.ocr.page_batches import PageImage
 from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.tesseract_table import text_lines
-from models.types import Page, PixelArray
+from models.types.pages import Page, PixelArray
 
 INSTALL_HINT = (
     "The program 'tesseract' is not installed on this server "

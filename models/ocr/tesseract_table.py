@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
 from models.ocr.reading_order import Polygon
-from models.types import TextLine, Word
+from models.types.pages import TextLine, Word
 
 COLUMNS = 12
 """level, page, block, paragraph, line, word, left, top, width, height, confidence, text."""

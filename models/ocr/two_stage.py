@@ -22,7 +22,7 @@ from models.ocr.lines import Corners, FoundLine, ReadLine, cut_out, page_of
 from models.ocr.page_batches import PageImage
 from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.reading_order import Polygon
-from models.types import Page, PixelArray
+from models.types.pages import Page, PixelArray
 
 MAX_SIDE = 2000
 """Larger pages are scaled down for detection (RapidOCR's own default)."""

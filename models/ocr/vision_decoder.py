@@ -17,7 +17,7 @@ from models.ocr.page_batches import PageImage
 from models.ocr.page_recognizer import PageRecognizer
 from models.ocr.rapid_detection import RapidLineFinder
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.types import Page, PixelArray, TextLine
+from models.types.pages import Page, PixelArray, TextLine
 
 PAGES_AT_ONCE = 4
 

@@ -16,7 +16,7 @@ from statistics import fmean
 from models.page_fields.json_leaves import Scalar
 from models.page_fields.printed_numbers import numbers_in
 from models.page_formats.geometry import Box, around, box_of, printed_rows, words_of
-from models.types import DocumentPage, Word
+from models.types.pages import DocumentPage, Word
 
 MIN_SIMILARITY = 0.8
 """Of the pairs of letters that two texts have, the share that is common (Dice)."""

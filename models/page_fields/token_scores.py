@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from math import exp
 
-from models.types import TokenLogprob
+from models.types.generation import TokenLogprob
 
 
 class TokenScores:

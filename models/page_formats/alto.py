@@ -10,7 +10,7 @@ from models.page_formats.blocks import mean_confidence
 from models.page_formats.geometry import Box, around, box_of, rounded, words_of
 from models.page_formats.regions import blocks_of
 from models.page_formats.xml_text import xml_text
-from models.types import DocumentPage, Page, TextLine
+from models.types.pages import DocumentPage, Page, TextLine
 
 NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 SCHEMA = "http://www.loc.gov/standards/alto/v4/alto-4-2.xsd"

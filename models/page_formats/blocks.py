@@ -20,7 +20,7 @@ from models.page_formats.tables import (
     table_runs,
     tables_across,
 )
-from models.types import TextLine
+from models.types.pages import TextLine
 
 Kind = Literal[
     "text",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import hypot
 from typing import NamedTuple
 
-from models.types import Page, Point, TextLine, Word
+from models.types.pages import Page, Point, TextLine, Word
 
 Polygon = tuple[Point, Point, Point, Point]
 

@@ -9,7 +9,7 @@ from models.page_formats.blocks import Block
 from models.page_formats.geometry import Box, around, box_of, rounded, text_height, words_of
 from models.page_formats.regions import blocks_of
 from models.page_formats.xml_text import xml_text
-from models.types import DocumentPage, Page, TextLine
+from models.types.pages import DocumentPage, Page, TextLine
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" \

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from models.page_formats.blocks import Block
-from models.types import Page
+from models.types.pages import Page
 
 MARGIN_SHARE = 0.08
 """Of the page's height, in which heads and feet lie as a whole."""

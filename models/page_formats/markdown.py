@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from models.page_formats.blocks import Block, block_text, list_mark, without_mark
 from models.page_formats.regions import blocks_of
 from models.page_formats.tables import markdown_table
-from models.types import Page
+from models.types.pages import Page
 
 GAP = "\n\n"
 MARKUP = re.compile(r"^(#{1,6}\s|>|```|\+\s)")

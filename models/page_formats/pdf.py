@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.page_formats.geometry import Polygon, along_text, printed_rows, words_of
 from models.page_formats.glyphless import ADVANCE, DESCENT, UNITS, GlyphlessFont
-from models.types import DocumentPage, Page
+from models.types.pages import DocumentPage, Page
 
 POINTS_PER_INCH = 72
 LONG_SIDE = 842.0

@@ -19,7 +19,7 @@ from models.page_formats.blocks import (
 from models.page_formats.geometry import Box, box_of, printed_rows
 from models.page_formats.table_cells import filled_cells, grid_of
 from models.page_formats.tables import Row
-from models.types import Page, Region, TextLine
+from models.types.pages import Page, Region, TextLine
 
 KINDS: dict[str, Kind] = {
     "text": "text",

@@ -9,7 +9,7 @@ from math import hypot
 
 from models.page_formats.geometry import Box, box_of, words_of
 from models.page_formats.tables import Cells
-from models.types import TableCell, TextLine
+from models.types.pages import TableCell, TextLine
 
 MAX_STRAY_SHARE = 0.2
 """Of the words: with more of them outside of all cells, the cells are not believed."""

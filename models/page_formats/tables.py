@@ -8,7 +8,7 @@ from statistics import median
 
 from models.ocr.reading_order import rows_across
 from models.page_formats.geometry import Box, around, box_of
-from models.types import TextLine
+from models.types.pages import TextLine
 
 Row = list[TextLine]
 Cells = list[list[str]]

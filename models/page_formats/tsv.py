@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from models.page_formats.geometry import Box, around, box_of, rounded, words_of
 from models.page_formats.regions import blocks_of
-from models.types import DocumentPage, Page
+from models.types.pages import DocumentPage, Page
 
 COLUMNS = (
     "level",

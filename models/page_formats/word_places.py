@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from models.page_formats.blocks import Block
 from models.page_formats.geometry import words_of
 from models.page_formats.markdown import GAP, block_markdown
-from models.types import Word
+from models.types.pages import Word
 
 
 def word_places(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 
 class TokenConstraint(Protocol):

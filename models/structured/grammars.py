@@ -17,7 +17,7 @@ from llguidance import regex_to_lark
 
 from models.errors import InvalidInputError
 from models.structured.schema_limits import MAX_TEXT, is_text, parse_schema
-from models.types import OutputFormat
+from models.types.generation import OutputFormat
 
 MAX_REGEX = 4096
 MAX_CHOICES = 1024

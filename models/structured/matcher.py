@@ -6,7 +6,7 @@ import numpy as np
 from llguidance import LLMatcher
 
 from models.errors import InvalidInputError
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 _FAILED = "The output cannot be held to its format any further."
 """The grammar became too complex, nothing fits the rest of it (as with the pattern "a\\x00"), or a

@@ -24,13 +24,13 @@ from models.encoders.text_engine import (
 from models.encoders.tokenization import TokenSequence
 from models.encoders.word_tokenizer import WordTokenizer
 from models.toy.encoder import CHARACTERS, MAX_TOKENS, byte_tokenizer, faulty, overlap_logit
-from models.types import (
+from models.types.classification import (
     ClassificationRequest,
     ClassificationResult,
     EntityRequest,
     EntityResult,
-    FloatArray,
 )
+from models.types.common import FloatArray
 
 KEYWORDS: Mapping[str, Sequence[str]] = {
     "negative": ("bad", "awful", "broken", "hate"),

@@ -30,7 +30,8 @@ from models.encoders.text_engine import (
 )
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.toy.faults import Faults
-from models.types import FloatArray, RerankRequest, RerankResult
+from models.types.common import FloatArray
+from models.types.texts import RerankRequest, RerankResult
 
 DIMENSIONS = 64
 MAX_TOKENS = 2048

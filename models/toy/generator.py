@@ -24,7 +24,8 @@ from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.numpy_sampler import NumpySampler
 from models.structured.constraint import TokenConstraint
 from models.toy.faults import Faults
-from models.types import FloatArray, SamplingParams
+from models.types.common import FloatArray
+from models.types.generation import SamplingParams
 
 CONTEXT_LENGTH = 4096
 N_BATCH = 256

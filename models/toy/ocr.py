@@ -10,7 +10,7 @@ from models.errors import ModelError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
 from models.toy.faults import Faults
-from models.types import OcrRequest, Page, PixelArray, TextLine
+from models.types.pages import OcrRequest, Page, PixelArray, TextLine
 
 PAPER = 200
 

@@ -26,7 +26,8 @@ from models.transformers_lm.pooled_attention import (
 from models.transformers_lm.self_test import Reference, check_pooled
 from models.transformers_lm.step_plan import Planner
 from models.transformers_lm.vocabulary import TokenizerVocabulary
-from models.types import FloatArray, SamplingParams
+from models.types.common import FloatArray
+from models.types.generation import SamplingParams
 
 LOGGER = logging.getLogger(__name__)
 N_BATCH = 512

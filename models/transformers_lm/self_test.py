@@ -20,7 +20,7 @@ from models.continuous_batching.batch import Batch
 from models.errors import ModelLoadError
 from models.transformers_lm.loading import LoadedModel, architecture
 from models.transformers_lm.vocabulary import TokenizerVocabulary
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 TEXTS = (
     "The keeper of the northern lighthouse had a dog that could count: every evening it barked "

@@ -14,7 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 
 from models.encoders.classifier import TorchClassifier
 from models.encoders.token_classifier import TorchTokenClassifier
-from models.types import ClassificationRequest, EntityRequest
+from models.types.classification import ClassificationRequest, EntityRequest
 from tests.contract.test_encoder_fidelity import texts_of
 from tests.tiny_classifiers import IOB, NLI, PLAIN, write_classifier, write_token_classifier
 from tests.tiny_models import write_json

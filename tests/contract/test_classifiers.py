@@ -22,7 +22,7 @@ from models.errors import (
     OverloadedError,
 )
 from models.toy.classifier import ToyClassifier
-from models.types import ClassificationRequest, ClassificationResult
+from models.types.classification import ClassificationRequest, ClassificationResult
 from tests.tiny_classifiers import NLI, write_classifier
 from tests.tiny_models import write_json
 

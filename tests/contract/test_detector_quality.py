@@ -12,7 +12,7 @@ from benchmarks.peers.bare_detectors import BARE, LOOSE
 from benchmarks.peers.outlier_sets import SETS
 from models.anomaly.backends_table import DESCRIPTIONS
 from models.anomaly.fitted import FittedDetector
-from models.types import FitRequest
+from models.types.anomaly import FitRequest
 from tests.detector_samples import table_of
 
 SEED, CONTAMINATION = 42, 0.1

@@ -26,7 +26,7 @@ from models.anomaly.detectors import Detectors
 from models.errors import (
     InvalidInputError,
 )
-from models.types import AnomalyScoreRequest, AnomalyScores, ScoreNormalization, Table
+from models.types.anomaly import AnomalyScoreRequest, AnomalyScores, ScoreNormalization, Table
 from tests.detector_samples import (
     CONTAMINATION,
     INLIERS,
@@ -164,7 +164,7 @@ SCORE_AFTER_KILL = """
 import os, signal, sys
 from pathlib import Path
 from models.anomaly.detectors import Detectors
-from models.types import AnomalyScoreRequest, FitRequest, Table
+from models.types.anomaly import AnomalyScoreRequest, FitRequest, Table
 rows = tuple((float(i % 7), float(i % 5), float(i)) for i in range(100))
 library = Detectors(root=Path(sys.argv[1]), n_threads=1)
 library.fit(FitRequest("pump", "isolation_forest", Table(rows)))

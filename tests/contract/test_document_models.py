@@ -11,11 +11,7 @@ import pytest
 from models.base import DocumentModel
 from models.document_models.families import document_model
 from models.errors import EngineDeadError, InvalidInputError, ModelLoadError, UnsupportedTaskError
-from models.types import (
-    DocumentQuestions,
-    DocumentTask,
-    PageQuestions,
-)
+from models.types.pages import DocumentQuestions, DocumentTask, PageQuestions
 from tests.document_questions import LONG, SHORT, WAIT, answers, asked, picture
 from tests.tiny_documents import (
     FAMILIES,

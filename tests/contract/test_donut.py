@@ -12,9 +12,7 @@ from transformers import AutoTokenizer, DonutProcessor
 
 from models.document_models.donut import DonutModel
 from models.errors import InvalidInputError, ModelLoadError
-from models.types import (
-    DocumentQuestions,
-)
+from models.types.pages import DocumentQuestions
 from tests.document_questions import SHORT, ask, picture
 from tests.tiny_documents import (
     KINDS,

@@ -32,7 +32,7 @@ from models.encoders.cross_encoder import TorchReranker
 from models.encoders.encoder import TorchEncoder
 from models.encoders.onnx_cross_encoder import OnnxReranker
 from models.errors import InvalidInputError
-from models.types import EmbeddingRequest, RerankRequest
+from models.types.texts import EmbeddingRequest, RerankRequest
 from tests.tiny_models import (
     CONFIGS,
     DECODERS,

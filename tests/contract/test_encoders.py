@@ -26,7 +26,8 @@ from models.errors import (
 )
 from models.llama_cpp.encoder import LlamaCppEncoder
 from models.toy.encoder import ToyEncoder
-from models.types import EmbeddingRequest, EmbeddingResult, FloatArray
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingRequest, EmbeddingResult
 from tests.gguf_encoders import write_bert_gguf
 from tests.tiny_models import EMBEDDERS, UNPACKABLE, write_encoder, write_json
 from tests.tiny_onnx import write_onnx_encoder

@@ -12,7 +12,7 @@ import pytest
 from models.encoders.token_classifier import TorchTokenClassifier
 from models.errors import EngineDeadError, InvalidInputError, ModelError, ModelLoadError
 from models.toy.classifier import ToyEntityRecognizer
-from models.types import Entity, EntityRequest, EntityResult
+from models.types.classification import Entity, EntityRequest, EntityResult
 from tests.tiny_classifiers import write_token_classifier
 
 WAIT = 60.0

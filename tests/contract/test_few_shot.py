@@ -19,13 +19,13 @@ from models.encoders.onnx_classifier import OnnxClassifier
 from models.errors import ModelLoadError
 from models.few_shot.classifier_library import Classifiers
 from models.few_shot.label_similarity import similarity_scores
-from models.types import (
+from models.types.classification import (
     ClassificationRequest,
     ClassifierFitRequest,
     ClassifierRequest,
-    EmbeddingRequest,
     LabelledVectors,
 )
+from models.types.texts import EmbeddingRequest
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 

@@ -27,7 +27,7 @@ from models.errors import (
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.toy.generator import ToyGenerator
 from models.transformers_lm.engine import TransformersGenerator
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
     GenerationRequest,
     InfillPrompt,

@@ -21,7 +21,7 @@ from models.llama_cpp.encoder import LlamaCppEncoder
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.reranker import LlamaCppReranker
 from models.llama_cpp.tokenization import GgufTokenizer
-from models.types import EmbeddingRequest, RerankRequest
+from models.types.texts import EmbeddingRequest, RerankRequest
 from tests.contract.test_encoder_fidelity import LENGTHS, TEXTS, texts_of
 from tests.gguf_encoders import write_bert_gguf, write_qwen3_gguf
 from tests.tiny_gguf import write_gguf

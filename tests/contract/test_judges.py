@@ -21,7 +21,7 @@ from models.encoders.rerank_template import (
 )
 from models.encoders.torch_judge import TorchJudge
 from models.errors import InputTooLongError, ModelLoadError
-from models.types import RerankRequest
+from models.types.texts import RerankRequest
 from tests.contract.test_encoder_fidelity import TEXTS
 from tests.tiny_models import write_judge, write_reranker
 

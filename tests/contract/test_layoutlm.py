@@ -16,9 +16,7 @@ from models.document_models.layout_model import LayoutModel
 from models.document_models.page_words import NOWHERE, page_words
 from models.document_models.word_windows import OVERLAP, WindowEncoder
 from models.transformers_loading import load_fast_tokenizer
-from models.types import (
-    Page,
-)
+from models.types.pages import Page
 from tests.document_questions import LONG, SHORT, ask, picture
 from tests.tiny_documents import (
     FAMILIES,

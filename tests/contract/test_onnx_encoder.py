@@ -17,7 +17,7 @@ from models.encoders.pooling import pool
 from models.encoders.row_pooling import POOLINGS, pooled_row
 from models.encoders.tokenization import TokenSequence
 from models.errors import ModelLoadError
-from models.types import EmbeddingRequest
+from models.types.texts import EmbeddingRequest
 from tests.contract.test_encoder_fidelity import TEXTS
 from tests.tiny_models import tokenizer, write_json
 from tests.tiny_onnx import token_table, write_onnx_encoder

@@ -24,7 +24,7 @@ from models.errors import (
 )
 from models.llama_cpp.reranker import LlamaCppReranker
 from models.toy.encoder import ToyReranker
-from models.types import RerankRequest, RerankResult
+from models.types.texts import RerankRequest, RerankResult
 from tests.gguf_encoders import write_bert_gguf
 from tests.tiny_models import CONFIGS, UNPACKABLE, write_json, write_reranker
 from tests.tiny_onnx import write_onnx_reranker

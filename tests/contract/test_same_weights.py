@@ -19,7 +19,7 @@ from models.transformers_lm.loading import load_causal_lm
 from models.transformers_lm.runner import TransformersRunner
 from models.transformers_lm.self_test import reference_of
 from models.transformers_lm.vocabulary import TokenizerVocabulary
-from models.types import FloatArray
+from models.types.common import FloatArray
 from tests.generators import Recorder, chat, request_of
 from tests.gguf_conversion import write_half_precision
 from tests.tiny_gguf import write_gguf

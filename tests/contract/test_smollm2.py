@@ -14,7 +14,8 @@ from models.continuous_batching.batch import Batch
 from models.llama_cpp.bindings import NativeModel
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.runner import LlamaRunner
-from models.types import ChatPrompt, FloatArray, Message, TextPrompt
+from models.types.common import FloatArray
+from models.types.generation import ChatPrompt, Message, TextPrompt
 from tests.generators import Recorder, assert_same_up_to_ties, chat, ids_of, request_of
 
 pytestmark = pytest.mark.weights

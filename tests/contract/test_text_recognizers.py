@@ -20,7 +20,7 @@ from models.errors import EngineDeadError, InvalidInputError, ModelError, Unsupp
 from models.ocr.rapid import LANGUAGES, RapidOcrRecognizer
 from models.ocr.tesseract import TesseractRecognizer
 from models.toy.ocr import ToyTextRecognizer
-from models.types import OcrRequest, OcrResult, Page
+from models.types.pages import OcrRequest, OcrResult, Page
 from tests.rendered_pages import (
     ENGLISH,
     SAMPLES,

@@ -20,7 +20,7 @@ from models.ocr.vision_decoder import (
     VisionPageRecognizer,
     vision_decoder_recognizer,
 )
-from models.types import OcrRequest, OcrResult, Page
+from models.types.pages import OcrRequest, OcrResult, Page
 from tests.rendered_pages import ENGLISH, SAMPLES, character_error_rate, encoded, page
 from tests.tiny_models import tokenizer, write_encoder
 from tests.tiny_vision import write_donut, write_trocr

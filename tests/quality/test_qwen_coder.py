@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from models.llama_cpp.engine import LlamaCppGenerator
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
     GenerationRequest,
     InfillPrompt,

@@ -18,7 +18,8 @@ from config.settings import AppConfig
 from deployments.ingress.access import key_ring
 from deployments.ingress.access.key_ring import KeyRing
 from deployments.ingress.app import all_endpoints, make_app
-from models.types import EmbeddingResult, Usage
+from models.types.common import Usage
+from models.types.texts import EmbeddingResult
 from tests.fakes import FakeReplicas, make_client, make_server
 from tests.security.asgi import assert_error, call
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.structured.constraint import TokenConstraint
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 _WORDS = (
     b'{"', b'":', b'": ', b'", "', b'"}', b"[]", b"}]", b"true", b"name", b"\n\n", b"  ", b"12",

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 from starlette.testclient import TestClient
 
-from models.types import NumericTable, Table
+from models.types.anomaly import NumericTable, Table
 from tests.anomaly_app import LocalReplicas, anomaly_client
 from tests.detector_samples import ROWS
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from deployments.ingress.errors import describe
 from deployments.ingress.routes.chat_request import ChatBody
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, OutputFormat, Tool, ToolChoice
+from models.types.generation import ChatPrompt, OutputFormat, Tool, ToolChoice
 from tests.fakes import make_server
 from tests.scripted_generation import CHAT, chat_request, refused
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from models.types import Message, ToolCall
+from models.types.generation import Message, ToolCall
 from tests.scripted_generation import chat_request, refused
 
 USER = {"role": "user", "content": "hi"}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from models.types import TextDelta, TokenLogprob, ToolCallDelta, Usage
+from models.types.common import Usage
+from models.types.generation import TextDelta, TokenLogprob, ToolCallDelta
 from tests.scripted_generation import CHAT, HELLO, ask_chat, events_of, post, script, stream_chat
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "g")]

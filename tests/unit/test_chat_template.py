@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.chat.template import MAX_TEMPLATE_SIZE, ChatTemplate
 from models.chat.template_shield import Rendering
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, Message
+from models.types.generation import ChatPrompt, Message
 from tests.chat_templates import CHATML, DEEPSEEK, DEVELOPER, GEMMA, LLAMA3, MISTRAL
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>")

@@ -10,7 +10,7 @@ import pytest
 
 from models.chat.template import ChatTemplate
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, Message, Tool, ToolCall, ToolChoice
+from models.types.generation import ChatPrompt, Message, Tool, ToolCall, ToolChoice
 from tests import chat_templates as templates
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "[TOOL_CALLS]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.chat.truncation import turn_starts, without_turns_before
-from models.types import ChatPrompt, Message
+from models.types.generation import ChatPrompt, Message
 
 
 def messages(roles: str) -> tuple[Message, ...]:

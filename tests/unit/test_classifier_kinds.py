@@ -26,7 +26,7 @@ from models.encoders.token_classifier import TorchTokenClassifier
 from models.errors import ModelLoadError, UnsupportedTaskError
 from models.few_shot.classifier_library import Classifiers
 from models.toy.classifier import ToyClassifier, ToyEntityRecognizer
-from models.types import (
+from models.types.classification import (
     ClassificationRequest,
     ClassifierFitRequest,
     EntityRequest,

@@ -28,7 +28,7 @@ from models.few_shot.classifier_library import HEAD_FILE, Classifiers
 from models.few_shot.label_similarity import similarity_scores
 from models.few_shot.linear_head import fit_head
 from models.stores.artefacts import CURRENT, MANIFEST, ArtefactStore
-from models.types import (
+from models.types.classification import (
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,

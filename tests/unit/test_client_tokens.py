@@ -11,7 +11,7 @@ from config.settings import AppConfig, LimitSettings
 from deployments.client_tokens import ClientTokens
 from models.encoders.cl100k import TOKENS, Cl100k
 from models.errors import InvalidInputError, ModelError, ModelLoadError
-from models.types import EmbeddingRequest
+from models.types.texts import EmbeddingRequest
 
 
 @pytest.fixture(scope="module")

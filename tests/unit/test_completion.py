@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from models.chat.reply import ReplyPart
 from models.continuous_batching.completion import Completion, ReasoningLimit
-from models.types import TextDelta, TokenLogprob, ToolCallDelta, Usage
+from models.types.common import Usage
+from models.types.generation import TextDelta, TokenLogprob, ToolCallDelta
 
 PIECES = (*(bytes([byte]) for byte in range(256)), b"")
 CONTROL = 256

@@ -10,7 +10,8 @@ from openai.types import Completion
 from openai.types.completion_create_params import CompletionCreateParamsBase
 
 from deployments.ingress.routes.completions import CompletionBody
-from models.types import InfillPrompt, OutputFormat, TextDelta, TokenLogprob, Usage
+from models.types.common import Usage
+from models.types.generation import InfillPrompt, OutputFormat, TextDelta, TokenLogprob
 from tests.scripted_generation import (
     COMPLETION,
     HELLO,

@@ -12,7 +12,7 @@ from models.continuous_batching.pacing import PaceLimits
 from models.continuous_batching.sequence import Sequence
 from models.errors import ModelError
 from models.toy.generator import ByteVocabulary, ToyRunner
-from models.types import SamplingParams, TextDelta
+from models.types.generation import SamplingParams, TextDelta
 
 SMALL_CHUNKS = PaceLimits(min_chunk=8, max_chunk=8)
 

@@ -11,7 +11,8 @@ import pytest
 
 from deployments.delta_streams import DeltaSession, DeltaStreams
 from models.errors import EngineDeadError, ReplicaLostError
-from models.types import Delivery, TextDelta, Usage
+from models.types.common import Usage
+from models.types.generation import Delivery, TextDelta
 
 END = TextDelta("", finish_reason="stop", usage=Usage(1, 2))
 

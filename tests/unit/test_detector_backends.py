@@ -19,7 +19,7 @@ from models.anomaly.backends_table import (
 )
 from models.anomaly.model import Model
 from models.errors import InvalidInputError
-from models.types import BackendInfo, ParameterInfo
+from models.types.anomaly import BackendInfo, ParameterInfo
 from tests.detector_samples import ROWS
 
 ROOT = Path(__file__).parents[2]

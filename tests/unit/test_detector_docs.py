@@ -10,7 +10,7 @@ import pytest
 
 from models.anomaly.backends_table import backend_infos
 from models.anomaly.columns import ENCODINGS
-from models.types import BackendInfo, MissingPolicy, ParameterInfo, ScoreNormalization
+from models.types.anomaly import BackendInfo, MissingPolicy, ParameterInfo, ScoreNormalization
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs" / "api.md").read_text()

@@ -14,7 +14,7 @@ from models.anomaly.backends_table import DESCRIPTIONS
 from models.anomaly.detectors import Detectors
 from models.anomaly.model import Model
 from models.errors import InvalidInputError
-from models.types import Contribution, Table
+from models.types.anomaly import Contribution, Table
 from tests.detector_samples import ROWS, TABLE, again, fit, score, table_of
 
 EXACT = ("ecod", "copod", "hbos", "mcd", "pca", "autoencoder", "vae")

@@ -18,7 +18,7 @@ from models.errors import (
     InvalidInputError,
     ModelNotFoundError,
 )
-from models.types import AnomalyScoreRequest, AnomalyScores, DetectorInfo, Selection, Table
+from models.types.anomaly import AnomalyScoreRequest, AnomalyScores, DetectorInfo, Selection, Table
 from tests.detector_samples import (
     ROWS,
     TABLE,

@@ -18,7 +18,7 @@ from models.errors import (
     ModelNotFoundError,
     OverloadedError,
 )
-from models.types import FitRequest
+from models.types.anomaly import FitRequest
 from tests.detector_samples import (
     ROWS,
     again,

@@ -14,7 +14,7 @@ from models.anomaly import autoencoders, clusters, histograms, statistical, tail
 from models.anomaly.calibration import MAX_SCORE, Calibration
 from models.anomaly.parameters import Parameter
 from models.errors import InvalidInputError
-from models.types import ScoreNormalization
+from models.types.anomaly import ScoreNormalization
 
 SOURCE = np.random.default_rng(5)
 TRAIN = SOURCE.gamma(2.0, size=(60, 3)).round(1)  # skewed, with ties

@@ -10,7 +10,7 @@ import pytest
 
 from models.anomaly.tables import Column, TableEncoder, fit_encoder
 from models.errors import InvalidInputError
-from models.types import Table
+from models.types.anomaly import Table
 
 NAMES = ("b", "a")
 

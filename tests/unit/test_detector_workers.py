@@ -25,7 +25,7 @@ from models.errors import (
     FitCrashedError,
     InvalidInputError,
 )
-from models.types import AnomalyScores, FitRequest, NumericTable, UploadedTable
+from models.types.anomaly import AnomalyScores, FitRequest, NumericTable, UploadedTable
 from tests.detector_samples import ROWS, TABLE, again, fit, score, table_of
 from tests.processes import command_line, ended, pid_ended
 
@@ -174,7 +174,7 @@ ORPHAN = """
 import os, signal, sys, threading
 import numpy as np
 from models.anomaly.workers import WorkerProcesses
-from models.types import FitRequest, NumericTable
+from models.types.anomaly import FitRequest, NumericTable
 worker = WorkerProcesses(memory_bytes=2 << 30, fit_s=300)
 rows = NumericTable(np.random.default_rng(0).normal(size=(40_000, 8)))
 request = FitRequest("pump", "one_class_svm", rows)

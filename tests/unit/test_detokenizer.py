@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.continuous_batching.detokenizer import Detokenizer
-from models.types import TokenLogprob
+from models.types.generation import TokenLogprob
 
 
 def pieces_of(text: str, size: int) -> list[bytes]:

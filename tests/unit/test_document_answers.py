@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.types import (
+from models.types.common import Usage
+from models.types.generation import (
     ChatPrompt,
     ChoiceDelta,
     Delivery,
     GenerationRequest,
-    OcrResult,
-    Page,
     TextDelta,
     TokenLogprob,
-    Usage,
 )
+from models.types.pages import OcrResult, Page
 from tests.fakes import FakeReplicas, make_client
 from tests.pages import INVOICE, line, page
 from tests.rendered_pages import encoded

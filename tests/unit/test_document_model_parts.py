@@ -18,7 +18,7 @@ from models.document_models.word_fields import WordFields, as_object
 from models.document_models.word_windows import OVERLAP, WindowEncoder
 from models.errors import ModelLoadError
 from models.page_formats.geometry import Box
-from models.types import Page, TextLine
+from models.types.pages import Page, TextLine
 from tests.tiny_documents import BASE, CORD, DOCVQA, RVLCDIP, text_page
 from tests.tiny_models import tokenizer
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from config.catalog import BuiltinSource, Catalog, ModelSpec
 from deployments.ingress.app import make_app
 from models.errors import UnsupportedTaskError
-from models.types import DocumentQuestions, DocumentRequest, PageAnswers, PageField
+from models.types.pages import DocumentQuestions, DocumentRequest, PageAnswers, PageField
 from tests.fakes import FakeReplicas, make_server
 from tests.rendered_pages import encoded
 

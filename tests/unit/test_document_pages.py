@@ -15,7 +15,7 @@ import pytest
 from deployments.document_pages import read_pages
 from models.documents.opening import SourcePage
 from models.errors import UnsupportedInputError
-from models.types import DocumentPage, Page, PixelArray
+from models.types.pages import DocumentPage, Page, PixelArray
 
 IN_FLIGHT = 3
 WAIT = 10.0

@@ -11,7 +11,14 @@ import pytest
 from deployments.document_questions import answer_pages
 from models.documents.opening import SourcePage
 from models.errors import ModelError, UnsupportedTaskError
-from models.types import DocumentQuestions, Page, PageAnswers, PageField, PageQuestions, PixelArray
+from models.types.pages import (
+    DocumentQuestions,
+    Page,
+    PageAnswers,
+    PageField,
+    PageQuestions,
+    PixelArray,
+)
 
 OWN_TEXT, RECOGNISED = Page(1, 1, ()), Page(2, 2, ())
 ASKED = DocumentQuestions("vqa", ("who", "what"))

@@ -17,7 +17,7 @@ from models.documents import opening, pdf
 from models.documents.limits import DocumentLimits
 from models.documents.opening import Document, PdfPages, as_file, count_pages, open_document
 from models.errors import InvalidInputError, UnsupportedInputError
-from models.types import DocumentRequest, Page
+from models.types.pages import DocumentRequest, Page
 from tests import documents
 from tests.documents import encrypted_pdf, form_pdf, picture_of, scanned_pdf, text_page, tiff
 from tests.rendered_pages import encoded

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.encoders.embedding_cache import EmbeddingCache
-from models.types import EmbeddingRequest, EmbeddingResult, Usage
+from models.types.common import Usage
+from models.types.texts import EmbeddingRequest, EmbeddingResult
 
 
 def result_of(*tokens: int) -> EmbeddingResult:

@@ -16,7 +16,7 @@ from models.encoders.embedding_prompts import PromptBook
 from models.encoders.encoder import TorchEncoder
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import InputTooLongError, InvalidInputError, ModelError
-from models.types import EmbeddingRequest, Purpose
+from models.types.texts import EmbeddingRequest, Purpose
 from tests.tiny_models import VOCABULARY, tokenizer, write_encoder, write_json
 
 WAIT = 60.0

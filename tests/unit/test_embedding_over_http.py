@@ -14,7 +14,7 @@ import pytest
 from config.settings import AppConfig, EmbeddingSettings
 from deployments.embedding import Embedding
 from models.encoders.cl100k import TOKENS
-from models.types import EmbeddingRequest
+from models.types.texts import EmbeddingRequest
 from tests.fakes import FakeReplicas, make_client, spec
 
 MODEL = "embedding-model"

@@ -11,7 +11,7 @@ from models.engine_figures import BatchingGenerator, QueueingModel
 from models.errors import ModelError
 from models.toy.encoder import ToyEncoder
 from models.toy.generator import ToyGenerator
-from models.types import GenerationRequest, SamplingParams, TextPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TextPrompt
 
 WAIT = 30.0
 LIMITS = BatchLimits(batch_cost=100, batch_items=1, queued_cost=1000)

@@ -12,7 +12,7 @@ from models.encoders.entity_grouping import EntityGrouping
 from models.encoders.entity_tags import Tag, read_tags
 from models.encoders.word_tokenizer import TokenizedText, WordTokenizer
 from models.toy.encoder import byte_tokenizer
-from models.types import Entity
+from models.types.classification import Entity
 
 IOB = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 BILOU = ("O", "B-PER", "I-PER", "L-PER", "U-PER", "U-LOC")

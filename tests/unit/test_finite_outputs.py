@@ -10,7 +10,7 @@ from models.encoders.embedding_codec import EmbeddingCodec
 from models.encoders.rerank_codec import RerankCodec
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import ModelError
-from models.types import EmbeddingRequest, RerankRequest
+from models.types.texts import EmbeddingRequest, RerankRequest
 from tests.tiny_models import tokenizer
 
 SEQUENCE = TokenSequence([2, 3])

@@ -22,7 +22,7 @@ from models.errors import (
     StorageError,
 )
 from models.stores.storage import Storage, open_storage
-from models.types import DetectorInfo, FitRequest, Table
+from models.types.anomaly import DetectorInfo, FitRequest, Table
 
 REQUEST = FitRequest("pump", "ecod", Table(((1.0,), (2.0,))))
 INFO = DetectorInfo(

@@ -11,14 +11,14 @@ import pytest
 
 from deployments.ingress.generation_session import GenerationSession
 from models.errors import EngineDeadError, InputTooLongError, ReplicaLostError
-from models.types import (
+from models.types.common import Usage
+from models.types.generation import (
     ChoiceDelta,
     Delivery,
     GenerationRequest,
     SamplingParams,
     TextDelta,
     TextPrompt,
-    Usage,
 )
 
 REQUEST = GenerationRequest(TextPrompt("x"), SamplingParams())

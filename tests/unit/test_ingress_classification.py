@@ -10,20 +10,19 @@ from openai.types import ModerationCreateResponse
 
 from config.settings import AppConfig, LimitSettings
 from models.errors import InputTooLongError, ModelNotFoundError, UnsupportedTaskError
-from models.types import (
+from models.types.classification import (
     ClassificationRequest,
     ClassificationResult,
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
-    EmbeddingRequest,
-    EmbeddingResult,
     Entity,
     EntityRequest,
     EntityResult,
     LabelScores,
-    Usage,
 )
+from models.types.common import Usage
+from models.types.texts import EmbeddingRequest, EmbeddingResult
 from tests.fakes import FakeReplicas, make_client
 
 LABELS = ("anger", "joy", "fear")

@@ -10,7 +10,8 @@ from openai.types import Decision
 
 from config.settings import AppConfig, LimitSettings
 from models.errors import InvalidInputError
-from models.types import ClassificationRequest, ClassificationResult, Usage
+from models.types.classification import ClassificationRequest, ClassificationResult
+from models.types.common import Usage
 from tests.fakes import FakeReplicas, make_client
 
 SHARES = {

@@ -12,7 +12,8 @@ import pytest
 from openai import OpenAI
 
 from config.catalog import BuiltinSource, Catalog, ModelSpec
-from models.types import EmbeddingRequest, EmbeddingResult, SparseVector, Usage
+from models.types.common import Usage
+from models.types.texts import EmbeddingRequest, EmbeddingResult, SparseVector
 from tests.fakes import FakeReplicas, make_client
 
 ROW = np.array([0.6, -0.8, 0.0], dtype=np.float32)

@@ -13,7 +13,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from config.settings import AppConfig, DeadlineSettings
 from models.errors import EngineDeadError, InputTooLongError
-from models.types import (
+from models.types.common import Usage
+from models.types.generation import (
     ChatPrompt,
     ChoiceDelta,
     Delivery,
@@ -21,7 +22,6 @@ from models.types import (
     TextDelta,
     TextPrompt,
     TokenPrompt,
-    Usage,
 )
 from tests.fakes import FakeReplicas, make_client
 from tests.scripted_generation import (

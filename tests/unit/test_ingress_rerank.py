@@ -8,7 +8,8 @@ import cohere
 import pytest
 
 from models.errors import DeadlineExceededError, InvalidInputError
-from models.types import RerankRequest, RerankResult, Usage
+from models.types.common import Usage
+from models.types.texts import RerankRequest, RerankResult
 from tests.fakes import FakeReplicas, make_client
 
 

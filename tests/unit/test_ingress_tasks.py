@@ -13,20 +13,11 @@ from openai.types import CreateEmbeddingResponse, Model
 from config.settings import AppConfig, LimitSettings
 from deployments.ingress.server import DeploymentState
 from models.errors import InvalidInputError, ModelNotFoundError
-from models.types import (
-    AnomalyScores,
-    DetectorInfo,
-    EmbeddingRequest,
-    EmbeddingResult,
-    ModelStatus,
-    OcrResult,
-    Page,
-    ReplicaStatus,
-    RerankResult,
-    Table,
-    TextLine,
-    Usage,
-)
+from models.types.anomaly import AnomalyScores, DetectorInfo, Table
+from models.types.common import Usage
+from models.types.pages import OcrResult, Page, TextLine
+from models.types.status import ModelStatus, ReplicaStatus
+from models.types.texts import EmbeddingRequest, EmbeddingResult, RerankResult
 from tests.fakes import FakeCluster, FakeReplicas, make_client
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from models.errors import InvalidInputError
-from models.types import (
+from models.types.common import Usage
+from models.types.texts import (
     EmbeddingRequest,
     EmbeddingResult,
     EncoderInfo,
     SparseVector,
     TextToken,
-    Usage,
 )
 from tests.fakes import FakeReplicas, make_client
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from config.settings import AppConfig, DeadlineSettings
 from models.toy.generator import ToyGenerator
-from models.types import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
+from models.types.generation import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
 from tests.fakes import FakeReplicas, make_client
 
 PREFIXES = ["", "/v1"]

@@ -16,7 +16,9 @@ from deployments.ingress.app import all_endpoints
 from deployments.ingress.keep_alive import KeepingAlive
 from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields, parse_keep_alive
 from deployments.ingress.observing.request_record import RequestRecord, note_model, recording
-from models.types import EmbeddingResult, OcrResult, Page, Usage
+from models.types.common import Usage
+from models.types.pages import OcrResult, Page
+from models.types.texts import EmbeddingResult
 from tests.fakes import FakeReplicas, make_client, make_server
 from tests.rendered_pages import encoded
 

@@ -19,7 +19,7 @@ from models.page_formats.blocks import table_html
 from models.page_formats.markdown import page_markdown
 from models.page_formats.regions import blocks_of
 from models.toy.ocr import ToyTextRecognizer
-from models.types import OcrRequest, OcrResult, Page, PixelArray, Region, TableCell
+from models.types.pages import OcrRequest, OcrResult, Page, PixelArray, Region, TableCell
 from tests.pages import line, page, row
 from tests.rendered_pages import encoded
 

@@ -19,7 +19,7 @@ from models.llama_cpp.generator_file import N_BATCH
 from models.llama_cpp.gguf_header import read_gguf_header
 from models.llama_cpp.gguf_memory import gguf_memory
 from models.llama_cpp.runner import LlamaRunner
-from models.types import GenerationRequest, SamplingParams, TokenPrompt
+from models.types.generation import GenerationRequest, SamplingParams, TokenPrompt
 from tests.generators import Recorder, chat, ids_of, request_of
 from tests.tiny_gguf import CONTEXT, write_gguf
 

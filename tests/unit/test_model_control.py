@@ -10,7 +10,7 @@ import pytest
 
 from deployments.ingress.keep_alive_fields import PINNED
 from models.errors import ModelLoadError
-from models.types import ModelStatus, ReplicaStatus
+from models.types.status import ModelStatus, ReplicaStatus
 from tests.fakes import FakeReplicas, make_client
 
 MODEL = "embedding-model"

@@ -18,7 +18,9 @@ from deployments.ingress.observing.request_record import RequestRecord
 from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.ingress.server import DeploymentState
 from models.errors import EngineDeadError, OverloadedError
-from models.types import ChoiceDelta, Delivery, EmbeddingResult, TextDelta, Usage
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta, Delivery, TextDelta
+from models.types.texts import EmbeddingResult
 from tests.fakes import FakeCluster, FakeMetrics, FakeReplicas, make_server
 
 CHAT = {"model": "vendor/chat-model", "messages": [{"role": "user", "content": "CANARY"}]}

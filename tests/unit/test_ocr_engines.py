@@ -14,7 +14,7 @@ from models.errors import ModelError, ModelLoadError, UnsupportedInputError
 from models.ocr.paddle_torch import DETECTION, RECOGNITION, is_paddle_folder
 from models.ocr.tesseract import TesseractRecognizer
 from models.ocr.vision_decoder import VisionLineRecognizer
-from models.types import OcrRequest, OcrResult
+from models.types.pages import OcrRequest, OcrResult
 from tests.tiny_vision import write_trocr
 
 WAIT = 60.0

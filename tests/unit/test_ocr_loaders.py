@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.types import OcrResult, Page
+from models.types.pages import OcrResult, Page
 from tests.fakes import FakeReplicas, make_client
 from tests.pages import INVOICE, line, page
 from tests.rendered_pages import encoded

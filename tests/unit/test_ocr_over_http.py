@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from config.settings import AppConfig, DocumentSettings, LimitSettings, OcrSettings
 from deployments.ocr import Ocr
 from models.errors import OverloadedError
-from models.types import DocumentPage, DocumentRequest, Page
+from models.types.pages import DocumentPage, DocumentRequest, Page
 from tests.documents import encrypted_pdf, pdf, picture_of, scanned_pdf, text_page, tiff
 from tests.fakes import FakeReplicas, make_client, spec
 from tests.rendered_pages import encoded

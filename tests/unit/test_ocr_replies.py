@@ -12,7 +12,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from models.types import DocumentPage, DocumentRequest, OcrResult, Page, Region
+from models.types.pages import DocumentPage, DocumentRequest, OcrResult, Page, Region
 from tests.fakes import FakeReplicas, make_client
 from tests.pages import INVOICE, WORDS, line, page
 from tests.rendered_pages import encoded

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import EngineDeadError, ModelError, OverloadedError, UnsupportedInputError
 from models.ocr.page_batches import PageBatches, PageImage
-from models.types import OcrRequest, OcrResult, Page
+from models.types.pages import OcrRequest, OcrResult, Page
 
 WAIT = 10.0
 ERROR = UnsupportedInputError("unreadable", "images")

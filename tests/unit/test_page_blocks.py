@@ -12,7 +12,7 @@ from models.page_formats.markdown import page_markdown
 from models.page_formats.regions import blocks_of
 from models.page_formats.tables import cells_of, html_table, markdown_table
 from models.page_formats.word_places import word_places
-from models.types import TextLine
+from models.types.pages import TextLine
 from tests.pages import INVOICE, WORDS, line, page, row
 
 PARAGRAPH = [line("some running text that is long", 50, 300 + 25 * place) for place in range(4)]

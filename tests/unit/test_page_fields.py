@@ -10,7 +10,7 @@ from models.page_fields.json_leaves import Leaf, leaves
 from models.page_fields.matching import PageWords
 from models.page_fields.printed_numbers import numbers_in
 from models.page_fields.token_scores import TokenScores
-from models.types import TokenLogprob
+from models.types.generation import TokenLogprob
 from tests.pages import WORDS, document, line, page, row
 
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from models.page_formats.alto import alto
 from models.page_formats.hocr import hocr
 from models.page_formats.tsv import COLUMNS, tsv
-from models.types import DocumentPage, Page, Region, TextLine
+from models.types.pages import DocumentPage, Page, Region, TextLine
 from tests.pages import INVOICE, WORDS, document, line, page
 
 XHTML = "{http://www.w3.org/1999/xhtml}"

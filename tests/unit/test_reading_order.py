@@ -8,7 +8,7 @@ import random
 import pytest
 
 from models.ocr.reading_order import Polygon, reading_lines, reading_order
-from models.types import Page, TextLine
+from models.types.pages import Page, TextLine
 
 HEIGHT = 20.0
 

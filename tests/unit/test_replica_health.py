@@ -15,7 +15,7 @@ from deployments.model_cache.slot import PINNED
 from deployments.rerank import Rerank
 from deployments.scaling import HELD
 from models.errors import EngineDeadError
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
 
 

@@ -11,7 +11,7 @@ from deployments.metrics.replica_metrics import ReplicaMetrics
 from models.batching import BatchStats
 from models.continuous_batching.decode_loop import EngineStats
 from models.errors import ModelLoadError
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 from tests.cached_models import Clock, FakeModel, Loader, cache, until, use
 from tests.fakes import FakeMetrics
 

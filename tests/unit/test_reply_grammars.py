@@ -14,7 +14,7 @@ from models.chat.format import ChatFormat
 from models.chat.lark import MAX_CALLS
 from models.errors import InvalidInputError, ModelError
 from models.structured.compiler import GrammarCompiler
-from models.types import ChatPrompt, Message, OutputFormat, Tool, ToolChoice
+from models.types.generation import ChatPrompt, Message, OutputFormat, Tool, ToolChoice
 from tests import chat_templates as templates
 
 END = 256

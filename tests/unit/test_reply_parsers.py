@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models.chat.format import ChatFormat
 from models.chat.reply import ReplyParser
-from models.types import ChatPrompt, Message, Tool, ToolChoice
+from models.types.generation import ChatPrompt, Message, Tool, ToolChoice
 from tests import chat_templates as templates
 
 WEATHER_SCHEMA = {

@@ -8,7 +8,7 @@ import pytest
 from models.encoders.rerank_codec import RerankCodec, identity
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import InvalidInputError
-from models.types import RerankRequest
+from models.types.texts import RerankRequest
 from tests.tiny_models import VOCABULARY, tokenizer
 
 MAX_TOKENS = 10

@@ -13,7 +13,7 @@ from models.continuous_batching.logprobs import token_logprob
 from models.continuous_batching.numpy_sampler import NumpySampler, likeliest
 from models.continuous_batching.sampling import check_sampling, is_greedy
 from models.errors import InvalidInputError
-from models.types import SamplingParams
+from models.types.generation import SamplingParams
 
 VOCABULARY = 100
 LOGITS = np.array([4.0, 3.0, 2.0, 1.0, 0.0], np.float32)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.page_formats.glyphless import GlyphlessFont
 from models.page_formats.pdf import SearchablePdf
-from models.types import DocumentPage, Page, TextLine, Word
+from models.types.pages import DocumentPage, Page, TextLine, Word
 from tests.rendered_pages import encoded
 
 DPI = 144

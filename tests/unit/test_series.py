@@ -10,7 +10,7 @@ import pytest
 from models.anomaly.series import detect, detect_last
 from models.anomaly.series_period import expect, find_period
 from models.errors import InvalidInputError
-from models.types import SeriesRequest, SeriesResult
+from models.types.anomaly import SeriesRequest, SeriesResult
 
 NOISE = np.random.default_rng(0).normal(size=600)
 TIME = np.arange(600)

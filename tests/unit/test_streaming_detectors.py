@@ -16,7 +16,7 @@ from models.anomaly.detectors import Detectors
 from models.anomaly.stream_features import with_features
 from models.anomaly.streaming import StreamingDetectors
 from models.errors import InvalidInputError, ModelNotFoundError, StorageError
-from models.types import StreamRequest, StreamResult, StreamSettings, Table
+from models.types.anomaly import StreamRequest, StreamResult, StreamSettings, Table
 
 SETTINGS = StreamSettings(min_samples=20, retrain_interval=30, window_size=50, contamination=0.05)
 POINTS = np.random.default_rng(0).normal(size=(400, 2)).tolist()

@@ -19,7 +19,7 @@ from models.structured.grammars import (
     json_body,
     literal,
 )
-from models.types import OutputFormat
+from models.types.generation import OutputFormat
 from tests.unit.structured_samples import (
     VOCABULARY,
     allowed,

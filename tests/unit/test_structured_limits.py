@@ -24,7 +24,7 @@ from models.structured.schema_limits import (
     MAX_TEXT,
     parse_schema,
 )
-from models.types import OutputFormat
+from models.types.generation import OutputFormat
 from tests.unit.structured_samples import VOCABULARY, allowed, allowed_text, write
 
 COMPILER = GrammarCompiler(VOCABULARY)

@@ -11,7 +11,7 @@ import pytest
 from models.chat.template import ChatTemplate
 from models.chat.template_limits import LimitExceeded
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, Message
+from models.types.generation import ChatPrompt, Message
 
 MEGABYTE = 2**20
 HI = ChatPrompt((Message("user", "hi"),))

@@ -13,7 +13,7 @@ import pytest
 from models.encoders.text_engine import BULK_TOKENS, EngineOptions, TextEngine
 from models.encoders.tokenization import TokenSequence
 from models.errors import EngineDeadError, InvalidInputError, ModelError
-from models.types import FloatArray
+from models.types.common import FloatArray
 
 WAIT = 30.0
 

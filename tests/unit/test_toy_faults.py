@@ -19,7 +19,8 @@ from models.errors import (
 )
 from models.toy.encoder import ToyEncoder, ToyReranker
 from models.toy.generator import ToyGenerator
-from models.types import EmbeddingRequest, GenerationRequest, RerankRequest, TextPrompt
+from models.types.generation import GenerationRequest, TextPrompt
+from models.types.texts import EmbeddingRequest, RerankRequest
 
 INFER: dict[str, str | bool] = {"infer": True}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.toy.generator import ToyGenerator
-from models.types import (
+from models.types.generation import (
     ChatPrompt,
     GenerationRequest,
     Message,

@@ -10,7 +10,7 @@ import pytest
 from models.errors import ModelError, UnsupportedInputError
 from models.ocr.lines import ReadLine
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
-from models.types import OcrRequest, OcrResult, PixelArray
+from models.types.pages import OcrRequest, OcrResult, PixelArray
 
 WAIT = 60.0
 

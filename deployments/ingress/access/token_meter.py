@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from deployments.ingress.access.gate import spend
-from models.types import ChoiceDelta, GenerationRequest
+from models.types.generation import ChoiceDelta, GenerationRequest
 
 
 class TokenMeter:

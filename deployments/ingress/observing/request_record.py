@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from models.types import ChoiceDelta, Usage
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta
 
 NONE = "none"
 """The label of what a request does not have."""

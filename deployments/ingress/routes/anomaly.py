@@ -29,7 +29,7 @@ from deployments.ingress.routes.anomaly_rows import (
 from deployments.ingress.routes.anomaly_tables import as_arrow, as_csv, wanted
 from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
-from models.types import (
+from models.types.anomaly import (
     AnomalyScoreRequest,
     AnomalyScores,
     AnyTable,

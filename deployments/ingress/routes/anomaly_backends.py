@@ -9,7 +9,7 @@ from starlette.requests import Request
 from deployments.ingress.routes.anomaly_models import library
 from deployments.ingress.schemas import Reply
 from deployments.ingress.server import Endpoint, Server
-from models.types import BackendInfo
+from models.types.anomaly import BackendInfo
 
 
 class ParameterReply(Reply):

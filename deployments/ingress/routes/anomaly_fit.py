@@ -30,7 +30,7 @@ from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
 from models.errors import InvalidInputError, ModelNotFoundError
-from models.types import (
+from models.types.anomaly import (
     AnyTable,
     DetectorInfo,
     FitJob,

@@ -13,7 +13,7 @@ from deployments.ingress.routes.anomaly_rows import DetectorName, DetectorRefere
 from deployments.ingress.schemas import Body, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import ModelNotFoundError
-from models.types import DetectorInfo, MissingPolicy, ScoreNormalization, ThresholdRequest
+from models.types.anomaly import DetectorInfo, MissingPolicy, ScoreNormalization, ThresholdRequest
 
 
 class NamedBody(KeepAliveFields, Body):

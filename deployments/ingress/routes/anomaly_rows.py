@@ -18,7 +18,7 @@ from deployments.ingress.errors import RequestRefused
 from deployments.ingress.schemas import HARD_COLUMN_LIMIT, HARD_LIST_LIMIT, Body
 from deployments.ingress.server import Server, check_count
 from models.errors import InvalidInputError
-from models.types import AnyTable, NumericTable, Table, UploadedTable
+from models.types.anomaly import AnyTable, NumericTable, Table, UploadedTable
 
 DetectorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]{0,63}$")]
 DetectorReference = Annotated[

@@ -16,7 +16,7 @@ from deployments.ingress.routes.anomaly_models import library
 from deployments.ingress.schemas import LenientBody, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import InvalidInputError
-from models.types import SeriesKind, SeriesRequest, SeriesResult
+from models.types.anomaly import SeriesKind, SeriesRequest, SeriesResult
 
 MAX_POINTS = 10_000
 Sensitivity = Annotated[int, Field(ge=0, le=99)]

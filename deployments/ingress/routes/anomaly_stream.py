@@ -13,7 +13,7 @@ from deployments.ingress.routes.anomaly_models import Deleted, library
 from deployments.ingress.routes.anomaly_rows import Cell, DetectorName, NamedRow, Row, table_of
 from deployments.ingress.schemas import HARD_COLUMN_LIMIT, HARD_LIST_LIMIT, LenientBody, Reply
 from deployments.ingress.server import Endpoint, Server, check_count
-from models.types import StreamInfo, StreamPoint, StreamRequest, StreamSettings
+from models.types.anomaly import StreamInfo, StreamPoint, StreamRequest, StreamSettings
 
 MAX_POINTS = 10_000
 """Points of one request: they are judged under the lock of their detector."""

@@ -9,7 +9,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.types import AnomalyScores
+from models.types.anomaly import AnomalyScores
 
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"

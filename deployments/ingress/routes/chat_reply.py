@@ -9,7 +9,8 @@ from typing import Any, Literal
 from deployments.ingress.generations import Completed, finite, usage_of
 from deployments.ingress.schemas import CompletionUsage, FinishReason, Omittable, Reply
 from deployments.ingress.sse import Envelope
-from models.types import ChoiceDelta, TextDelta, TokenLogprob, ToolCall, ToolCallDelta, Usage
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta, TextDelta, TokenLogprob, ToolCall, ToolCallDelta
 
 Json = dict[str, Any]
 

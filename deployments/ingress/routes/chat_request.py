@@ -12,7 +12,7 @@ from deployments.ingress.output_format import OutputFormatFields
 from deployments.ingress.schemas import LenientBody, SamplingBody, at_most
 from deployments.ingress.server import Server, check_choices
 from models.errors import InvalidInputError
-from models.types import GenerationRequest
+from models.types.generation import GenerationRequest
 
 Truncation = Literal["disabled", "auto"]
 Text = Annotated[str, Field(max_length=4096)]

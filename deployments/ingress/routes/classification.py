@@ -18,13 +18,9 @@ from deployments.ingress.server import Endpoint, Server, check_count, check_text
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
 from models.few_shot.label_similarity import similarity_scores
-from models.types import (
-    ClassificationRequest,
-    ClassificationResult,
-    EmbeddingRequest,
-    FloatArray,
-    TextOrPair,
-)
+from models.types.classification import ClassificationRequest, ClassificationResult, TextOrPair
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingRequest
 
 MAX_LABELS = 256
 LabelName = Annotated[str, Field(min_length=1, max_length=256)]

@@ -17,15 +17,15 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName,
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError, ModelNotFoundError
-from models.types import (
+from models.types.classification import (
     ClassifierFitRequest,
     ClassifierInfo,
     ClassifierRequest,
-    EmbeddingRequest,
-    FloatArray,
     LabelledVectors,
     LabelScores,
 )
+from models.types.common import FloatArray
+from models.types.texts import EmbeddingRequest
 
 ClassifierName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]{0,70}$")]
 """One of the library's names, or such a name and `-latest`."""

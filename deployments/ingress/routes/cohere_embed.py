@@ -33,7 +33,7 @@ from deployments.ingress.schemas import (
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import EmbeddingRequest, EmbeddingResult
+from models.types.texts import EmbeddingRequest, EmbeddingResult
 
 EmbeddingTypes = Annotated[list[EmbeddingType], Field(max_length=6, fail_fast=True)]
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from deployments.ingress.generations import Completed, by_prompt, finite, usage_of
 from deployments.ingress.schemas import CompletionUsage, FinishReason, Reply
 from deployments.ingress.sse import Envelope
-from models.types import ChoiceDelta, TokenLogprob, Usage
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta, TokenLogprob
 
 Json = dict[str, Any]
 

@@ -23,7 +23,7 @@ from deployments.ingress.schemas import SamplingBody, Texts, TokenIds, TokenList
 from deployments.ingress.server import Endpoint, Server, check_choices, check_texts
 from deployments.ingress.sse import Envelope, event_stream
 from models.errors import InvalidInputError
-from models.types import GenerationRequest, InfillPrompt, Prompt, TextPrompt, TokenPrompt
+from models.types.generation import GenerationRequest, InfillPrompt, Prompt, TextPrompt, TokenPrompt
 
 
 class CompletionBody(SamplingBody, OutputFormatFields):

@@ -19,7 +19,7 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, Mode
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import ClassificationRequest, ClassificationResult
+from models.types.classification import ClassificationRequest, ClassificationResult
 
 Words = Annotated[str, Field(min_length=1, max_length=32_768)]
 

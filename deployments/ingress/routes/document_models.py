@@ -19,7 +19,7 @@ from deployments.ingress.routes.document_schemas import (
 )
 from deployments.ingress.server import Server
 from models.errors import InvalidInputError
-from models.types import DocumentQuestions, PageAnswers, PageField
+from models.types.pages import DocumentQuestions, PageAnswers, PageField
 
 
 async def ask_document_model(

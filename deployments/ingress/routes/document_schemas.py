@@ -13,7 +13,7 @@ from deployments.ingress.document_reading import ReadOptions
 from deployments.ingress.routes.ocr_request import Sources
 from deployments.ingress.schemas import ModelName, Omittable, Reply
 from models.errors import InvalidInputError
-from models.types import DocumentTask
+from models.types.pages import DocumentTask
 
 Prompt = Annotated[str, Constraint(max_length=32_768)]
 Question = Annotated[str, Constraint(min_length=1, max_length=32_768)]

@@ -37,7 +37,7 @@ from deployments.ingress.schemas import schema_text
 from deployments.ingress.server import Endpoint, Server, check_count
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import DocumentPage
+from models.types.pages import DocumentPage
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from deployments.ingress.schemas import (
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult, TruncationSide
+from models.types.texts import EmbeddingKind, EmbeddingRequest, EmbeddingResult, TruncationSide
 
 Output = Literal["dense", "multi", "sparse"]
 KINDS: dict[Output, EmbeddingKind] = {"dense": "dense", "multi": "tokens", "sparse": "sparse"}

@@ -29,7 +29,7 @@ from models.documents.limits import DocumentLimits
 from models.documents.opening import count_pages
 from models.errors import InvalidInputError
 from models.file_formats import PDF_MAGIC_WITHIN, sniff_document
-from models.types import StoredFile
+from models.types.pages import StoredFile
 
 FORM_BYTES = 1 << 20
 """What a form may have besides its file."""

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from deployments.ingress.routes.models import replica_statuses
 from deployments.ingress.schemas import Reply
 from deployments.ingress.server import DeploymentState, Endpoint, Server
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 
 
 class Health(Reply):

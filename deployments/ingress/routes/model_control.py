@@ -19,7 +19,7 @@ from deployments.ingress.routes.models import ModelObject, describe_model, find_
 from deployments.ingress.schemas import Body, ModelName, Reply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
-from models.types import ModelStatus
+from models.types.status import ModelStatus
 
 TAG = "model control"
 

@@ -12,7 +12,7 @@ from config.catalog import ModelSpec
 from deployments.ingress.schemas import Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import ModelNotFoundError
-from models.types import ModelState, ModelStatus, ReplicaStatus
+from models.types.status import ModelState, ModelStatus, ReplicaStatus
 
 STATE_ORDER: tuple[ModelState, ...] = ("unloaded", "failed", "downloading", "loading", "loaded")
 

@@ -20,7 +20,7 @@ from models.errors import (
     UnsupportedInputError,
     UnsupportedTaskError,
 )
-from models.types import ClassificationRequest, ClassificationResult
+from models.types.classification import ClassificationRequest, ClassificationResult
 
 FLAGGED = 0.5
 """The score from which a category is said to apply."""

@@ -15,7 +15,7 @@ from deployments.ingress.routes.classification import (
 )
 from deployments.ingress.schemas import LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
-from models.types import Aggregation, EntityRequest
+from models.types.classification import Aggregation, EntityRequest
 
 
 class NerBody(KeepAliveFields, LenientBody):

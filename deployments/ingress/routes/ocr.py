@@ -36,7 +36,8 @@ from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import DocumentPage, OutputFormat
+from models.types.generation import OutputFormat
+from models.types.pages import DocumentPage
 
 ANNOTATION_TOKENS = 4096
 """The longest annotation of a document."""

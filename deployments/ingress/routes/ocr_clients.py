@@ -18,7 +18,7 @@ from deployments.ingress.schemas import Reply
 from deployments.ingress.server import Endpoint, Server
 from models.page_formats.geometry import box_of
 from models.page_formats.markdown import page_markdown
-from models.types import DocumentPage
+from models.types.pages import DocumentPage
 
 NO_TEXT = "No extractable text was found in the document."
 """Open WebUI looks for the first three words and then tries its own loader."""

@@ -17,7 +17,7 @@ from models.page_formats.hocr import hocr
 from models.page_formats.markdown import page_markdown
 from models.page_formats.pdf import SearchablePdf
 from models.page_formats.tsv import tsv
-from models.types import DocumentPage
+from models.types.pages import DocumentPage
 
 MEDIA_TYPES: dict[FileFormat, str] = {
     "text": "text/plain; charset=utf-8",

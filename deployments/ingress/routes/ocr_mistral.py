@@ -27,7 +27,7 @@ from models.page_formats.margins import with_margins
 from models.page_formats.markdown import block_markdown, blocks_markdown
 from models.page_formats.regions import blocks_of
 from models.page_formats.word_places import word_places
-from models.types import DocumentPage
+from models.types.pages import DocumentPage
 
 SCREEN_DPI = 72
 """Images carry no reliable resolution; Mistral's clients expect a number."""

@@ -11,7 +11,7 @@ from deployments.ingress.output_format import OutputFormatFields, ResponseFormat
 from deployments.ingress.schemas import Body, Refused
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import OutputFormat
+from models.types.generation import OutputFormat
 
 ANNOTATION = "document_annotation_format"
 FileFormat = Literal["text", "markdown", "hocr", "alto", "tsv", "pdf"]

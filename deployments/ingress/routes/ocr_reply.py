@@ -13,7 +13,7 @@ from deployments.ingress.routes.ocr_schemas import (
     ImageText,
     OcrBox,
 )
-from models.types import DocumentPage, TextLine
+from models.types.pages import DocumentPage, TextLine
 
 
 class Shape(Protocol):

@@ -18,7 +18,7 @@ from deployments.ingress.routes.ocr_output import OcrOutput
 from deployments.ingress.schemas import Body
 from deployments.ingress.server import Server, check_count
 from models.errors import InvalidInputError
-from models.types import StoredFile
+from models.types.pages import StoredFile
 
 FILE_TYPES = ("application/pdf", "image/*", "application/octet-stream")
 """Media types of a body that is the file itself; what it really is its bytes tell."""

@@ -18,7 +18,7 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, LenientBody, ModelName,
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import RerankRequest
+from models.types.texts import RerankRequest
 
 MAX_WINDOWS = 64
 DEFAULT_OVERLAP = 32

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import RootModel
 
 from deployments.ingress.schemas import Omittable, Reply
-from models.types import RerankResult
+from models.types.texts import RerankResult
 
 DOCUMENTS_PER_SEARCH = 100
 """Cohere counts a query with up to so many documents as one search."""

@@ -16,7 +16,7 @@ from deployments.ingress.schemas import ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types import RerankRequest, RerankResult
+from models.types.texts import RerankRequest, RerankResult
 
 Sides = str | Texts
 FIRST = ("queries", "text_1", "data_1")

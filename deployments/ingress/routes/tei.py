@@ -35,7 +35,7 @@ from deployments.ingress.schemas import (
 )
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.wire_names import wire_names
-from models.types import EmbeddingKind, EmbeddingRequest, EmbeddingResult
+from models.types.texts import EmbeddingKind, EmbeddingRequest, EmbeddingResult
 
 Mixed = Annotated[
     list[str | TokenIds], Field(min_length=1, max_length=HARD_LIST_LIMIT, fail_fast=True)

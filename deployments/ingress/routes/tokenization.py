@@ -27,7 +27,7 @@ from deployments.ingress.schemas import (
 )
 from deployments.ingress.server import Endpoint, Server, check_texts
 from models.errors import InvalidInputError
-from models.types import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
+from models.types.generation import ChatPrompt, TextPrompt, TokenizeRequest, Tokens
 
 TokenList = Annotated[TokenIds, Field(min_length=0)]
 

@@ -11,7 +11,7 @@ from models.chat.text_source import Steps, TextSource
 from models.chat.tool_formats.calls import Calls
 from models.errors import InvalidInputError
 from models.structured.schema_limits import parse_schema
-from models.types import Tool
+from models.types.generation import Tool
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.chat.reply_writer import ReplyWriter
 from models.chat.text_source import NotACall, TextSource
-from models.types import Tool
+from models.types.generation import Tool
 
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
