@@ -11,7 +11,6 @@ remain.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import aiohttp
-from harness import Server, load, parser, serving
+from harness import Goal, Report, Rounds, Server, load, parser, report, serving
 
 ROUTE = "/v1/embeddings"
 BODIES = [
@@ -32,6 +31,7 @@ BODIES = [
 SATURATING = 16
 ANSWER_S = 120
 MIB = 1 << 20
+RATE, FLOODED, SATURATED = "good answers/s", "flooded", "saturated"
 
 
 @dataclass
@@ -90,29 +90,36 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def show(number: int, saturated: float, found: Flood, grown: int) -> float:
-    """Print a round; returns the share of the saturated rate that remained."""
-    total = sum(found.statuses.values())
+def note(found: Report, number: int, flooded: Flood, grown: int) -> None:
+    total = sum(flooded.statuses.values())
     shares = ", ".join(
-        f"{status or 'no answer'}: {count / total:.1%}"
-        for status, count in sorted(found.statuses.items())
+        f"{status or 'no answer'} {count / total:.1%}"
+        for status, count in sorted(flooded.statuses.items())
     )
-    kept = found.goodput / saturated
-    print(f"round {number}: saturated {saturated:.1f}/s, sent {total}: {shares}")
-    print(f"  goodput {found.goodput:.1f}/s, {kept:.2f} of saturated; bare refusals {found.bare}")
-    accepted = percentile(found.accepted_s, 0.99)
-    half, most = percentile(found.refused_s, 0.5), percentile(found.refused_s, 0.99)
-    print(f"  accepted p99 {accepted:.2f} s; refused p50 {half:.2f} s, p99 {most:.2f} s")
-    print(f"  memory {grown / MIB:+.0f} MiB", flush=True)
-    return kept
+    seconds = {
+        "accepted p99": percentile(flooded.accepted_s, 0.99),
+        "refused p50": percentile(flooded.refused_s, 0.5),
+        "refused p99": percentile(flooded.refused_s, 0.99),
+    }
+    times = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    found.note(
+        f"round {number}: {total} requests",
+        f"{shares}; without Retry-After {flooded.bare}; {times}; memory {grown / MIB:+.0f} MiB",
+    )
 
 
-def one_round(number: int, server: Server, seconds: float, times: float) -> float:
-    url = server.url + ROUTE
-    saturated = load(url, BODIES, clients=SATURATING, seconds=seconds).rate
-    before = server.pss_bytes()
-    found = flood_in_process(url, times * saturated, seconds)
-    return show(number, saturated, found, server.pss_bytes() - before)
+def measure(found: Report, server: Server, rounds: int, seconds: float, times: float) -> Rounds:
+    url, measured = server.url + ROUTE, Rounds()
+    for number in range(rounds):
+        with measured.turn():
+            saturated = load(url, BODIES, clients=SATURATING, seconds=seconds).rate
+            before = server.pss_bytes()
+            flooded = flood_in_process(url, times * saturated, seconds)
+            grown = server.pss_bytes() - before
+        measured.add(FLOODED, {RATE: flooded.goodput})
+        measured.add(SATURATED, {RATE: saturated})
+        note(found, number + 1, flooded, grown)
+    return measured
 
 
 def main() -> None:
@@ -120,13 +127,13 @@ def main() -> None:
     made.add_argument("--times", type=float, default=10)
     made.add_argument("--max-wait", type=float, default=5, help="coalescing.max_wait_s")
     options = made.parse_args()
+    found = report("Ten times the load that can be borne")
     with serving({"coalescing": {"max_wait_s": options.max_wait}}) as server:
         load(server.url + ROUTE, BODIES, clients=1, seconds=1)
-        kept = [
-            one_round(number, server, options.seconds, options.times)
-            for number in range(options.rounds)
-        ]
-    print(f"goodput: {statistics.median(kept):.2f} of the saturated rate (goal >= 0.9)")
+        measured = measure(found, server, options.rounds, options.seconds, options.times)
+    goal = {(SATURATED, RATE): Goal(0.9)}
+    found.compare(f"{options.times:g} times the saturated rate", measured, FLOODED, goal)
+    found.write()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import psutil
-from harness import Server, parser, serving
+from harness import Server, parser, report, serving
 
 KILL_EVERY_S = 8.0
 SAMPLE_S = 2.0
@@ -149,14 +149,16 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     options = made.parse_args()
     seconds = max(options.seconds, 60)
+    report_of = report("A mixed load with faults")
     with serving({"models": toys()}) as server:
         found = asyncio.run(soak(server, seconds, options.clients, options.seed))
-    for outcome, count in found.outcomes.most_common():
-        print(f"{outcome:32} {count}")
-    growth = slope(found.memory)
-    print(f"replicas killed: {found.kills}; memory of the ingress: {growth:+.1f} MiB/min")
     wrong = sum(count for name, count in found.outcomes.items() if name[:2] in {"WR", "UN"})
-    raise SystemExit(f"{wrong} wrong answers" if wrong else 0)
+    report_of.note("wrong answers", str(wrong))
+    for outcome, count in found.outcomes.most_common():
+        report_of.note(outcome, str(count))
+    report_of.note("replicas killed", str(found.kills))
+    report_of.note("memory of the ingress", f"{slope(found.memory):+.1f} MiB/min")
+    report_of.write()
 
 
 if __name__ == "__main__":
