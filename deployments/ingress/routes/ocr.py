@@ -31,7 +31,7 @@ from deployments.ingress.routes.ocr_request import (
     OcrOptions,
     read_ocr_call,
 )
-from deployments.ingress.routes.ocr_schemas import OcrPage, OcrReply
+from deployments.ingress.routes.ocr_schemas import OcrAnswer, OcrPage, OcrReply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
 from deployments.ingress.wire_names import wire_names
@@ -134,7 +134,7 @@ def _endpoint(path: str) -> Endpoint:
         recognize_text,
         "OCR",
         body=OcrBody,
-        response=OcrReply,
+        response=OcrAnswer,
         media_types=MEDIA_TYPES,
         reader=read_ocr_call,
         uploads=True,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
+from pydantic import RootModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -42,6 +43,10 @@ class LoadedPage(Reply):
 
     page_content: str
     metadata: dict[str, Any]
+
+
+class LoadedPages(RootModel[list[LoadedPage]]):
+    """Of one file, in order."""
 
 
 async def parse(server: Server, request: Request, call: OcrCall) -> ParsedReply:
@@ -107,7 +112,7 @@ ENDPOINTS = (
         load,
         "OCR",
         body=OcrBody,
-        response=LoadedPage,
+        response=LoadedPages,
         media_types=MEDIA_TYPES,
         reader=read_ocr_call,
         uploads=True,

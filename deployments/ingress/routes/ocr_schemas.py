@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from deployments.ingress.schemas import Omittable, Reply
 
@@ -139,6 +139,10 @@ class ImagesReply(Reply):
     data: list[ImageText]
     model: str
     usage: ImagesUsage
+
+
+class OcrAnswer(RootModel[OcrReply | ImagesReply]):
+    """The second where `images` or a `file_id` were sent."""
 
 
 class ImagesStreamEnd(Reply):
