@@ -15,6 +15,8 @@ MAX_LOSSES = 3
 """Replicas lost in a row, without an answer of the model in between."""
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 300.0
+MAX_DOUBLINGS = 10
+"""More than lead to the longest pause; without a bound the power outgrows a float."""
 
 
 class LossBreaker:
@@ -47,5 +49,5 @@ class LossBreaker:
         replicas.add(replica)
         excess = len(replicas) - MAX_LOSSES
         if excess >= 0:
-            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**excess)
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(excess, MAX_DOUBLINGS))
             self._paused_until[model_id] = self._clock() + pause

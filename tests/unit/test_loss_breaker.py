@@ -65,3 +65,11 @@ def test_each_further_loss_doubles_the_pause_up_to_a_bound(clock: Clock) -> None
     breaker.answered("bad")
     lost(breaker, "t1", "t2")
     breaker.check("bad")
+
+
+def test_losses_without_end_keep_the_longest_pause(clock: Clock) -> None:
+    breaker = LossBreaker(clock)
+    lost(breaker, *(f"r{number}" for number in range(1100)))
+    with pytest.raises(ModelLoadError) as refused:
+        breaker.check("bad")
+    assert refused.value.retry_after == 300
