@@ -19,6 +19,8 @@ M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+MAX_DOUBLINGS = 10
+"""More than lead to the longest back-off; without a bound the power outgrows a float."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -124,8 +126,8 @@ class ModelLoads(Generic[M]):
             slot.progress, slot.fetching = None, None
 
     def _remember(self, slot: Slot[M], error: ModelLoadError) -> None:
-        slot.failures += 1
-        backoff = min(FIRST_BACKOFF_S * 2 ** (slot.failures - 1), LONGEST_BACKOFF_S)
+        backoff = min(FIRST_BACKOFF_S * 2**slot.failures, LONGEST_BACKOFF_S)
+        slot.failures = min(slot.failures + 1, MAX_DOUBLINGS)
         slot.error, slot.retry_at, slot.n_bytes = error, self._clock() + backoff, 0
         logger.warning("Loading model %s failed: %s", slot.spec.id, error.message)
         self._events.load_failed(slot.spec.id)

@@ -87,6 +87,19 @@ async def test_a_failed_load_answers_at_once_until_its_backoff_ends(
     assert states(models) == {"a": "loaded"}
 
 
+async def test_failures_without_end_keep_the_longest_backoff(loader: Loader, clock: Clock) -> None:
+    loader.error = ModelLoadError("weights missing")
+    models = cache(loader, clock)
+    for _ in range(1100):
+        clock.now += model_loads.LONGEST_BACKOFF_S
+        with pytest.raises(ModelLoadError):
+            await use(models, "a")
+    assert len(loader.loads) == 1100
+    with pytest.raises(ModelLoadError, match="weights missing") as refused:
+        await use(models, "a")
+    assert refused.value.retry_after == model_loads.LONGEST_BACKOFF_S
+
+
 async def test_an_explicit_load_does_not_wait_for_the_backoff(loader: Loader) -> None:
     loader.error = ModelLoadError("weights missing")
     models = cache(loader)
