@@ -116,8 +116,10 @@ class _Lane(Generic[RequestT, ResultT]):
         try:
             results = await self._results(group)
         except ModelError as error:
+            self._queue.rate.interrupt()
             results = [error] * len(futures)
         except BaseException as error:
+            self._queue.rate.interrupt()
             _fail(futures, error)
             raise
         else:

@@ -9,7 +9,9 @@ import pytest
 
 from config.settings import CoalescingSettings
 from deployments.ingress.coalescer import Call, Calls, Coalescer
+from models.drain_rate import DrainRate
 from models.errors import InvalidInputError, ModelError, OverloadedError, ReplicaLostError
+from tests.cached_models import Clock
 
 
 class Replica:
@@ -292,3 +294,18 @@ async def test_what_a_client_has_left_is_not_tried_again() -> None:
     leaves.cancel()
     assert await stays == "B"
     assert again == [["b"]]
+
+
+async def test_a_call_that_fails_tells_nothing_about_the_rate(replica: Replica) -> None:
+    shared = coalescer(replica, max_requests=1, max_in_flight=1)
+    rate = shared._small._queue.rate = DrainRate(clock := Clock())
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "abc"]
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    replica.gates[1].set_exception(ReplicaLostError("gone"))
+    await settle()
+    clock.now += 60  # another replica has started
+    replica.gates[2].set_result(None)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert rate.value == 0
