@@ -13,13 +13,19 @@ from weights.cache import WeightsCache
 from weights.fetch import fetch
 
 TESTS = Path(__file__).parent
+MARKERS = {
+    "contract": "contract",
+    "faults": "integration",
+    "integration": "integration",
+    "quality": "quality",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in {"contract", "integration", "quality"}:
-            item.add_marker(folder)
+        if folder in MARKERS:
+            item.add_marker(MARKERS[folder])
 
 
 @pytest.fixture(scope="session")
