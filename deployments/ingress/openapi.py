@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
@@ -49,6 +50,7 @@ def _models(endpoints: Iterable[Endpoint]) -> Iterable[tuple[type[BaseModel], Js
             found[endpoint.body, "validation"] = None
         if endpoint.response is not None:
             found[endpoint.response, "serialization"] = None
+        found |= {(schema, "serialization"): None for _, schema in endpoint.also}
     return found
 
 
@@ -91,4 +93,11 @@ def _responses(endpoint: Endpoint, references: Definitions) -> dict[str, Any]:
     error = {"application/json": {"schema": references[ErrorReply, "serialization"]}}
     statuses = sorted({answer.status for answer in ANSWERS.values()} | HTTP_CODES.keys())
     failures = {str(status): {"description": "Error", "content": error} for status in statuses}
-    return {"200": {"description": "OK", "content": content}, **failures}
+    further = {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": references[schema, "serialization"]}},
+        }
+        for status, schema in endpoint.also
+    }
+    return {"200": {"description": "OK", "content": content}, **further, **failures}

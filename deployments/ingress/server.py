@@ -131,6 +131,8 @@ class Endpoint:
     """The body carries images: the larger size limit holds."""
     streams: bool = False
     """May answer with server-sent events."""
+    also: tuple[tuple[int, type[BaseModel]], ...] = ()
+    """Statuses of its own beside 200 and those of errors, with their schemas."""
 
     @property
     def summary(self) -> str:

@@ -58,7 +58,7 @@ async def answered(toys: ToyServer, case: Case) -> Reply:
         seen = Response(reply.status, headers, reply.body, request, elapsed=0.0, verify=False)
         is_json = reply.headers["content-type"] == "application/json"
         case.validate_response(seen, checks=CHECKS + [response_schema_conformance] * is_json)
-    if reply.status >= 400:
+    if reply.status >= 400 and reply.status != 422:  # which has another client's field too
         assert_error(reply)
     assert b'"server_error"' not in reply.body
     return reply

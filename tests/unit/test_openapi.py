@@ -49,6 +49,16 @@ def test_errors_are_described_with_the_one_error_schema(document: dict[str, Any]
         assert schema == {"$ref": "#/components/schemas/ErrorReply"}
 
 
+def test_statuses_that_only_one_route_has_are_described(document: dict[str, Any]) -> None:
+    def schema(method: str, path: str, status: str) -> Any:
+        reply = document["paths"][path][method]["responses"][status]
+        return reply["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+
+    assert schema("post", "/v1/anomaly/fit", "202") == "JobReply"
+    assert schema("put", "/process", "422") == "ErrorReply"
+    assert "422" not in document["paths"]["/v1/ocr"]["post"]["responses"]
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

@@ -268,6 +268,7 @@ ENDPOINTS = (
         media_types=MEDIA_TYPES,
         reader=rows_reader(FitBody, FitQuery),
         streams=True,
+        also=((202, JobReply),),
     ),
     Endpoint("GET", "/v1/anomaly/jobs", list_jobs, "anomaly", response=JobList),
     Endpoint("GET", "/v1/anomaly/jobs/{id}", get_job, "anomaly", response=JobReply),

@@ -15,7 +15,7 @@ from deployments.ingress.document_inputs import find_input
 from deployments.ingress.document_reading import read_pages, text_reader
 from deployments.ingress.errors import error_body
 from deployments.ingress.routes.ocr_request import MEDIA_TYPES, OcrBody, OcrCall, read_ocr_call
-from deployments.ingress.schemas import Reply
+from deployments.ingress.schemas import ErrorReply, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.page_formats.geometry import box_of
 from models.page_formats.markdown import page_markdown
@@ -116,5 +116,6 @@ ENDPOINTS = (
         media_types=MEDIA_TYPES,
         reader=read_ocr_call,
         uploads=True,
+        also=((422, ErrorReply),),
     ),
 )
