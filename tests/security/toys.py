@@ -18,6 +18,7 @@ from deployments.classification import Classification
 from deployments.embedding import Embedding
 from deployments.generation import Generation
 from deployments.ingress.app import make_app
+from deployments.ingress.server import Server
 from deployments.ocr import Ocr
 from deployments.rerank import Rerank
 from tests import anomaly_app
@@ -77,9 +78,10 @@ class LocalReplicas(FakeReplicas):
 class ToyServer:
     """The application, and what its tests ask of it."""
 
-    def __init__(self, app: ASGIApp, config: AppConfig) -> None:
+    def __init__(self, app: ASGIApp, server: Server) -> None:
         self.app = app
-        self.config = config
+        self.server = server
+        self.config = server.config
         self.file_id = ""
 
     async def send(self, endpoint: Any, body: bytes, kind: str = JSON["content-type"]) -> Reply:
@@ -107,8 +109,8 @@ async def toy_server(folder: Path) -> AsyncIterator[ToyServer]:
         }
     targets["anomaly"] = anomaly_app.replica(config)
     replicas: Any = {task: LocalReplicas(target) for task, target in targets.items()}
-    app = make_app(replace(make_server(replicas, config=config), catalog=CATALOG))
-    server = ToyServer(app, config)
+    bound = replace(make_server(replicas, config=config), catalog=CATALOG)
+    server = ToyServer(make_app(bound), bound)
     try:
         await _prepare(server)
         yield server
