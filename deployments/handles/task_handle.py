@@ -9,12 +9,13 @@ lost together the one at fault meets its second replica alone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
+from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -34,23 +35,32 @@ SERVE_REFUSALS = (BackPressureError, DeploymentUnavailableError)
 NOTICE_S = 10.0
 """For how long Serve may go on offering a dead replica; its health checks run every second."""
 RETRY_S = 0.2
-REMEMBERED = 64
-"""Dead replicas, of each task."""
+BROADCAST_S = 5.0
 _END = object()
 _MODEL_AT = {"generate": 2}
 """Where a method's arguments name the model, if not at the beginning."""
+
+logger = logging.getLogger("ray.serve")
 
 
 class TaskHandle:
     """The replicas of one task."""
 
-    def __init__(self, task: str, handle: DeploymentHandle[Any], wake: WakeDeadline) -> None:
+    def __init__(
+        self,
+        task: str,
+        handle: DeploymentHandle[Any],
+        wake: WakeDeadline,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.task = task
         self._handle = handle
         self._wake = wake
         self._streaming = handle.options(stream=True)
-        self._breaker = LossBreaker()
-        self._dead: deque[str] = deque(maxlen=REMEMBERED)
+        self._clock = clock
+        self._breaker = LossBreaker(clock)
+        self._dead: dict[str, float] = {}
+        """When a call was last lost with a replica or refused by it."""
         self._turns = Turns()
 
     async def call(self, method: str, *args: Any) -> Any:
@@ -62,7 +72,8 @@ class TaskHandle:
 
     async def call_once(self, method: str, *args: Any) -> Any:
         """As `call`, for methods that must not run twice."""
-        async with aclosing(self._sent(self._answer, method, *args)) as answers:
+        result = self._sent(self._answer, method, *args, begun=lambda: True)
+        async with aclosing(result) as answers:
             return await anext(answers)
 
     async def call_again(self, method: str, *args: Any) -> Any:
@@ -82,7 +93,7 @@ class TaskHandle:
         cancels the call. Raises ModelError.
         """
         try:
-            async with aclosing(self._sent(self._items, method, *args)) as items:
+            async with aclosing(self._sent(self._items, method, *args, begun=begun)) as items:
                 async for item in items:
                     yield item
             return
@@ -91,7 +102,7 @@ class TaskHandle:
                 raise
         async with self._turns.turn(until=begun):
             try:
-                async with aclosing(self._sent(self._items, method, *args)) as items:
+                async with aclosing(self._sent(self._items, method, *args, begun=begun)) as items:
                     async for item in items:
                         yield item
             except ReplicaLostError as error:
@@ -100,14 +111,27 @@ class TaskHandle:
                 raise ReplicaLostAgainError(error.message) from error
 
     async def broadcast(self, method: str, *args: Any) -> list[Any]:
-        """The method's result from every running replica; none are started for it."""
+        """The method's result from every running replica; none are started for it.
+
+        Replicas that fail are left out. One that hangs leaves out all: Ray keeps no part.
+        """
+        response = self._handle.broadcast(method, *args)
         try:
-            return list(await self._handle.broadcast(method, *args).results_async())
-        except (RayActorError, RayTaskError, *SERVE_REFUSALS):
-            return []
+            results = await response.results_async(timeout_s=BROADCAST_S, return_exceptions=True)
+        except (TimeoutError, RayActorError, *SERVE_REFUSALS) as error:
+            results = [error]
+        for failure in results:
+            if isinstance(failure, BaseException):
+                message = "A broadcast of %s to the %s replicas failed"
+                logger.warning(message, method, self.task, exc_info=failure)
+        return [result for result in results if not isinstance(result, BaseException)]
 
     async def _sent(
-        self, send: Callable[..., AsyncGenerator[Any]], method: str, *args: Any
+        self,
+        send: Callable[..., AsyncGenerator[Any]],
+        method: str,
+        *args: Any,
+        begun: Callable[[], bool],
     ) -> AsyncGenerator[Any]:
         """What `send` brings from a replica that is not known to be dead.
 
@@ -117,29 +141,39 @@ class TaskHandle:
         """
         model_id = _model_of(method, args)
         self._breaker.check(model_id)
-        deadline = 0.0
+        first_refused: float | None = None
         while True:
-            known = frozenset(self._dead)
+            known = self._known_dead()
             try:
                 async with aclosing(send(method, *args)) as items:
                     item = await self._wake.first(anext(items, _END))
                     while item is not _END:
-                        self._breaker.answered(model_id)
+                        if begun():  # before that, what came may only say that the call was taken
+                            self._breaker.answered(model_id)
                         yield item
                         item = await anext(items, _END)
+                self._breaker.answered(model_id)
                 return
             except RayTaskError as error:
                 self._breaker.answered(model_id)
                 self._raise_ours(error)
-            except SERVE_REFUSALS as error:
+            except (*SERVE_REFUSALS, AioRpcError) as error:
                 self._raise_ours(error)
             except RayActorError as error:
                 if error.actor_id not in known:
                     raise self._lost(model_id, error) from error
-                deadline = deadline or time.monotonic() + NOTICE_S
-                if time.monotonic() > deadline:
-                    raise ReplicaLostError(f"No {self.task} replica answers.") from error
+                now = self._dead[error.actor_id] = self._clock()
+                first_refused = now if first_refused is None else first_refused
+                if now - first_refused > NOTICE_S:
+                    raise ModelLoadError(f"No {self.task} replica answers.") from error
             await asyncio.sleep(RETRY_S)
+
+    def _known_dead(self) -> frozenset[str]:
+        """Replicas that were found dead a moment ago; for good, living ones would be among them:
+        a broken connection looks the same."""
+        now = self._clock()
+        self._dead = {name: at for name, at in self._dead.items() if now - at < NOTICE_S}
+        return frozenset(self._dead)
 
     async def _answer(self, method: str, *args: Any) -> AsyncGenerator[Any]:
         """One item: the result."""
@@ -161,8 +195,7 @@ class TaskHandle:
 
     def _lost(self, model_id: str, error: RayActorError) -> ReplicaLostError:
         if error.actor_id is not None:
-            if error.actor_id not in self._dead:
-                self._dead.append(error.actor_id)
+            self._dead[error.actor_id] = self._clock()
             if model_id:
                 self._breaker.lost(model_id, error.actor_id)
         return ReplicaLostError(f"The {self.task} replica that served this request died.")
@@ -175,6 +208,8 @@ class TaskHandle:
             raise OverloadedError(f"Too many {self.task} requests are waiting.") from error
         if isinstance(error, DeploymentUnavailableError):
             raise ModelLoadError(f"The {self.task} deployment is not available.") from error
+        if isinstance(error, AioRpcError):
+            raise ReplicaLostError(f"The connection to a {self.task} replica broke.") from error
         raise error
 
 

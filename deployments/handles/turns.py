@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 LOOK_S = 0.05
+MAX_TURN_S = 30.0
+"""A load or a download may take many minutes, and what waits may be for other models."""
 
 
 class Turns:
@@ -17,7 +19,8 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, until: Callable[[], bool] | None = None) -> AsyncGenerator[None]:
-        """The turn is over when the block ends, or as soon as `until` says so."""
+        """The turn is over when the block ends, or as soon as `until` says so, and at the latest
+        after MAX_TURN_S."""
         await self._lock.acquire()
         holding = True
 
@@ -27,11 +30,13 @@ class Turns:
                 holding = False
                 self._lock.release()
 
+        latest = asyncio.get_running_loop().call_later(MAX_TURN_S, give_back)
         looking = None if until is None else asyncio.create_task(_call_when(until, give_back))
         try:
             yield
         finally:
             give_back()
+            latest.cancel()
             if looking is not None:
                 looking.cancel()
 

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -22,6 +24,13 @@ from models.errors import (
     ReplicaLostAgainError,
     ReplicaLostError,
 )
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Gate:
@@ -82,6 +91,24 @@ class Handle:
         self.responses.append(Response(outcome, items))
         return self.responses[-1]
 
+    def broadcast(self, method: str, *args: Any) -> Broadcast:
+        return Broadcast(self._script)
+
+
+class Broadcast:
+    """What every replica answers; a TimeoutError is of the whole."""
+
+    def __init__(self, outcomes: list[Any]) -> None:
+        self._outcomes = outcomes
+
+    async def results_async(self, *, timeout_s: float, return_exceptions: bool) -> list[Any]:
+        assert timeout_s < 10
+        assert return_exceptions
+        for outcome in self._outcomes:
+            if isinstance(outcome, TimeoutError):
+                raise outcome
+        return self._outcomes
+
 
 async def settle() -> None:
     for _ in range(20):
@@ -97,13 +124,18 @@ def unavailable() -> Exception:
     return DeploymentUnavailableError(DeploymentID("Embedding", "inference"))
 
 
-def task_handle(*script: Any) -> tuple[TaskHandle, Handle]:
+def bug() -> Exception:
+    return RayTaskError("embed", "traceback", KeyError("x")).as_instanceof_cause()
+
+
+def task_handle(*script: Any, clock: Clock | None = None) -> tuple[TaskHandle, Handle]:
     handle: Any = Handle(*script)
 
     async def running() -> int:
         return 1
 
-    return TaskHandle("embedding", handle, WakeDeadline("embedding", running, 60)), handle
+    wake = WakeDeadline("embedding", running, 60)
+    return TaskHandle("embedding", handle, wake, clock or Clock()), handle
 
 
 async def test_a_call_is_repeated_once_when_its_replica_died() -> None:
@@ -119,10 +151,41 @@ async def test_a_dead_replica_is_asked_again_until_serve_has_noticed(
     task, handle = task_handle(died(1), died(1), died(1), "vectors")
     assert await task.call("embed") == "vectors"
     assert len(handle.responses) == 4
-    monkeypatch.setattr(handles, "NOTICE_S", -1)
-    task, handle = task_handle(died(1), died(1), "never")
+
+
+async def test_refusals_for_long_are_a_failure_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No replica has run the request: the client may send it again."""
+    clock = Clock()
+
+    async def wait(seconds: float) -> None:
+        clock.now += 4
+
+    task, handle = task_handle(*(died(1) for _ in range(5)), "never", clock=clock)
+    monkeypatch.setattr(handles.asyncio, "sleep", wait)
+    with pytest.raises(ModelLoadError, match="No embedding replica answers") as refused:
+        await task.call("embed", "model")
+    assert refused.value.retry_after == 10
+    assert len(handle.responses) == 5  # the loss, and refusals after 0, 4, 8 and 12 seconds
+
+
+async def test_a_replica_that_was_only_out_of_reach_can_be_lost_later() -> None:
+    clock = Clock()
+    task, handle = task_handle(died(1), "vectors", died(1), "never", clock=clock)
+    assert await task.call("embed", "model") == "vectors"
+    clock.now = 11
     with pytest.raises(ReplicaLostError):
-        await task.call("embed")
+        await task.call_once("embed", "model")
+    assert len(handle.responses) == 3
+
+
+async def test_a_connection_that_breaks_is_a_loss() -> None:
+    broken = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), "10.0.0.1:1234 reset")
+    task, _ = task_handle(broken, "vectors")
+    assert await task.call("embed") == "vectors"
+    task, _ = task_handle(broken)
+    with pytest.raises(ReplicaLostError) as lost:
+        await task.call_once("embed")
+    assert "10.0.0.1" not in lost.value.message
 
 
 async def test_a_call_that_kills_two_replicas_fails() -> None:
@@ -239,3 +302,45 @@ async def test_leaving_a_stream_cancels_the_call() -> None:
     assert not handle.responses[0].cancelled
     await items.aclose()
     assert handle.responses[0].cancelled
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_that_a_call_was_accepted_does_not_erase_losses(begun: bool) -> None:
+    """A model may end its process at its first step; the text that it writes shows it works."""
+    script = [(["accepted", "text"], died(number)) for number in range(3)]
+    task, handle = task_handle(*script, (["accepted"], None))
+    for _ in range(2 if not begun else 3):
+        items = task.stream("embed", "crashing", begun=lambda: begun)
+        with pytest.raises(ReplicaLostError if begun else ModelError):
+            [item async for item in items]
+    items = task.stream("embed", "crashing", begun=lambda: begun)
+    if begun:
+        assert [item async for item in items] == ["accepted"]
+    else:
+        with pytest.raises(ModelLoadError):
+            await anext(items)
+    assert len(handle.responses) == 3 + begun
+
+
+async def test_a_stream_that_ends_well_erases_losses() -> None:
+    task, _ = task_handle(([], died(1)), ([], died(2)), (["loading"], None), died(3), "vectors")
+    for expected in (ReplicaLostAgainError, None):
+        items = task.stream("embed", "model", begun=lambda: False)
+        if expected is None:
+            assert [item async for item in items] == ["loading"]
+            continue
+        with pytest.raises(expected):
+            await anext(items)
+    assert await task.call("embed", "model") == "vectors"
+
+
+async def test_a_broadcast_leaves_failing_replicas_out(caplog: pytest.LogCaptureFixture) -> None:
+    task, _ = task_handle("a", died(), "b", bug())
+    assert await task.broadcast("status") == ["a", "b"]
+    assert "status" in caplog.text
+    assert "KeyError" in caplog.text
+
+
+async def test_a_broadcast_does_not_wait_without_limit() -> None:
+    task, _ = task_handle("a", TimeoutError())
+    assert await task.broadcast("status") == []

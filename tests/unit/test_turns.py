@@ -77,3 +77,15 @@ async def test_a_turn_may_be_over_before_its_block(monkeypatch: pytest.MonkeyPat
     work.end["b"].set()
     work.end["c"].set()
     await asyncio.gather(second, third)
+
+
+async def test_a_turn_ends_at_the_latest_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_TURN_S", 0)
+    work = Work()
+    loading = work.start("a", lambda: False)
+    second = work.start("b")
+    await settle()
+    assert work.entered == ["a", "b"]
+    work.end["a"].set()
+    work.end["b"].set()
+    await asyncio.gather(loading, second)

@@ -71,3 +71,26 @@ async def test_failures_of_the_call_are_its_own() -> None:
 
     with pytest.raises(TimeoutError, match="of the call"):
         await WakeDeadline("embedding", Task().running, 5).first(answer())
+
+
+async def test_a_replica_that_ends_after_the_first_look_is_missed_at_the_next() -> None:
+    replicas = iter((1, 1, 0))
+
+    async def running() -> int:
+        return next(replicas)
+
+    with pytest.raises(LoadTimeoutError):
+        await WakeDeadline("embedding", running, 0.01).first(asyncio.Event().wait())
+
+
+async def test_a_look_that_fails_is_logged_and_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    looks = iter((RuntimeError("no controller"), None))
+
+    async def running() -> int:
+        if error := next(looks):
+            raise error
+        return 0
+
+    with pytest.raises(LoadTimeoutError):
+        await WakeDeadline("embedding", running, 0.01).first(asyncio.Event().wait())
+    assert "no controller" in caplog.text
