@@ -10,24 +10,29 @@ import fcntl
 import json
 import os
 import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 import psutil
 
 from models.errors import ModelLoadError
 
-SAME_START_S = 2.0
+SAME_START_S = 0.0 if sys.platform == "linux" else 2.0
 """Two readings of one process's start may differ by as much."""
+LOCK_S = 5.0
+"""The longest wait for others, who keep the lock for milliseconds unless they stand still."""
+LOOK_AGAIN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`start` of the process is in seconds since the epoch."""
+    """`start` of the process is in seconds, as `start_of` says."""
 
     pid: int
     start: float
@@ -39,19 +44,30 @@ E = TypeVar("E", bound=Entry)
 class NodeBook(Generic[E]):
     """Entries of one kind, in the files `name`.json and `name`.lock of a private folder."""
 
-    def __init__(self, folder: Path | None, name: str, kind: type[E]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        name: str,
+        kind: type[E],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._folder = folder or default_folder()
         self._name = name
         self._kind = kind
+        self._clock = clock
+        self._sleep = sleep
 
     @contextmanager
     def open(self) -> Iterator[list[E]]:
         """The entries of living processes, alone; what is done to the list is kept.
 
-        Raises ModelLoadError when the folder is not private.
+        Raises ModelLoadError when the folder is not private or another process keeps the lock,
+        OSError when nothing can be written.
         """
         with (private(self._folder) / f"{self._name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._lock(lock)
             before = self._read()
             entries = [entry for entry in before if _lives(entry)]
             try:
@@ -59,6 +75,18 @@ class NodeBook(Generic[E]):
             finally:
                 if entries != before:
                     self._write(entries)
+
+    def _lock(self, file: IO[str]) -> None:
+        deadline = self._clock() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if self._clock() >= deadline:
+                    message = f"another process keeps the node's book of {self._name} locked"
+                    raise ModelLoadError(message) from None
+            self._sleep(LOOK_AGAIN_S)
 
     def _read(self) -> list[E]:
         """Empty where there is no book, or one that is no longer readable."""
@@ -89,14 +117,20 @@ def private(folder: Path) -> Path:
 
 
 def start_of(pid: int) -> float:
-    """When a process was started."""
-    return psutil.Process(pid).create_time()
+    """When a process was started, in seconds. Raises OSError or psutil.Error when it has ended.
+
+    On Linux since the boot, which setting the clock does not move as it does psutil's time of day.
+    """
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc_pid_stat(5)
 
 
 def _lives(entry: Entry) -> bool:
     try:
         process = psutil.Process(entry.pid)
-        same = abs(process.create_time() - entry.start) < SAME_START_S
+        same = abs(start_of(entry.pid) - entry.start) <= SAME_START_S
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, TypeError, ValueError):  # it has ended, or is no process
-        return False
+    except (psutil.Error, FileNotFoundError, ProcessLookupError, TypeError, ValueError):
+        return False  # it has ended, or is no process

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.cpu_shares import CpuShares
+from deployments.memory.node_book import NodeBook
 
 
 @pytest.fixture
@@ -52,3 +55,19 @@ def test_the_dead_take_no_part(tmp_path: Path) -> None:
         CpuShares(tmp_path / "b", process.pid).threads(8, 16)
         process.kill()
     assert CpuShares(tmp_path / "b").threads(0.25, 16) == 8
+
+
+def test_without_its_book_a_replica_counts_as_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[int]
+) -> None:
+    folder = tmp_path / "b"
+    CpuShares(folder, others[0]).threads(8, 16)
+    folder.chmod(0o755)  # others could write into it
+    assert CpuShares(folder).threads(0.25, 16) == 8
+
+    def full(book: NodeBook[Any], entries: list[Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder.chmod(0o700)
+    monkeypatch.setattr(NodeBook, "_write", full)
+    assert CpuShares(folder).threads(0.25, 16) == 8

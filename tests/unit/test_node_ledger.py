@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.memory.node_book import default_folder, private
-from deployments.memory.node_ledger import NodeLedger, Space
+from deployments.memory.node_book import LOCK_S, NodeBook, default_folder, private
+from deployments.memory.node_ledger import Holding, NodeLedger, Space
 from models.errors import MemoryRefusedError, ModelLoadError
 
 GB = 10**9
@@ -92,6 +93,31 @@ def test_a_process_that_got_the_id_of_a_dead_one_holds_nothing(folder: Path) -> 
     (entry,) = json.loads(book.read_text())
     book.write_text(json.dumps([entry | {"start": entry["start"] - 100}]))
     assert ledger.holdings() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil's clock is the only one")
+def test_setting_the_clock_ends_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day of the boot, which psutil reckons with, moves with the clock."""
+    NodeLedger(folder).take("a", {"cpu": GB}, ALL)
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 0.0)
+    assert [h.model_id for h in NodeLedger(folder).holdings()] == ["a"]
+
+
+def test_a_lock_that_another_process_keeps_is_no_endless_wait(folder: Path) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    book = NodeBook(folder, "memory", Holding, clock=lambda: now, sleep=sleep)
+    with (private(folder) / "memory.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ModelLoadError, match="the node's book of memory locked"), book.open():
+            pass
+    assert now == pytest.approx(LOCK_S, abs=0.1)
+    with book.open() as holdings:
+        assert holdings == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"pid": 1}]', ODD])
