@@ -66,8 +66,9 @@ TASK_ENDPOINTS: tuple[Endpoint, ...] = (
     *documents.ENDPOINTS,
     *files.ENDPOINTS,
     *anomaly.ENDPOINTS,
-    *models.ENDPOINTS,
+    # Before the models, whose ids may be anything: a 405 names the methods of the first that fits.
     *model_control.ENDPOINTS,
+    *models.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
 )
