@@ -68,10 +68,6 @@ class Coalescer(Generic[RequestT, ResultT]):
         lane = self._small if size <= self._max_small else self._large
         return await lane.submit(Waiting(request, caller, size))
 
-    @property
-    def idle(self) -> bool:
-        return self._small.idle and self._large.idle
-
 
 class _Lane(Generic[RequestT, ResultT]):
     def __init__(
@@ -84,10 +80,6 @@ class _Lane(Generic[RequestT, ResultT]):
         self._queue = queue
         self._max_in_flight = max_in_flight
         self._in_flight: set[asyncio.Task[None]] = set()
-
-    @property
-    def idle(self) -> bool:
-        return not self._in_flight and not self._queue
 
     async def submit(self, entry: Waiting[RequestT, ResultT]) -> ResultT:
         self._queue.add(entry)

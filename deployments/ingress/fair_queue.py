@@ -60,10 +60,6 @@ class FairQueue(Generic[RequestT, ResultT]):
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def size(self) -> int:
-        return self._size
-
     def add(self, entry: Waiting[RequestT, ResultT]) -> None:
         """Raises OverloadedError, or has another's request raise it."""
         while self._count and self._is_full(entry.size):
@@ -73,7 +69,8 @@ class FairQueue(Generic[RequestT, ResultT]):
                 raise self._overloaded()
             newest = greediest[-1]
             self.discard(newest)
-            newest.future.set_exception(self._overloaded())
+            if not newest.future.done():  # its client has just gone
+                newest.future.set_exception(self._overloaded())
         self._callers.setdefault(entry.caller, deque()).append(entry)
         entry.queued = True
         self._count += 1

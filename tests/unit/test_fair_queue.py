@@ -43,7 +43,7 @@ async def test_callers_take_turns_and_each_ones_requests_keep_their_order() -> N
     filled(queue, "a:1", "a:2", "a:3", "b:1", "c:1", "c:2")
     assert names(queue.take()) == ["a:1", "b:1", "c:1", "a:2"]
     assert names(queue.take()) == ["c:2", "a:3"]
-    assert (len(queue), queue.size) == (0, 0)
+    assert len(queue) == 0
 
 
 async def test_what_is_taken_together_is_bounded_in_size() -> None:
@@ -104,4 +104,22 @@ async def test_leaving_gives_the_place_back() -> None:
     filled(queue, "a:3")
     assert names(queue.take()) == ["a:2", "a:3"]
     queue.discard(first)
-    assert (len(queue), queue.size) == (0, 0)
+    assert len(queue) == 0
+
+
+async def test_a_place_whose_client_has_just_gone_is_taken_quietly() -> None:
+    queue = Queue(QueueBounds(4, 1000, 1000.0, call_requests=4))
+    first = filled(queue, "a:1", "a:2", "a:3", "b:1")
+    first[2].future.cancel()
+    queue.add(entry("b:2", "b"))
+    assert names(queue.take()) == ["a:1", "b:1", "a:2", "b:2"]
+
+
+async def test_leaving_gives_the_size_back() -> None:
+    queue = Queue(QueueBounds(requests=4, size=10, seconds=1000.0))
+    large = entry("large", size=9)
+    queue.add(large)
+    queue.add(entry("small"))
+    queue.discard(large)
+    queue.add(entry("next", size=9))
+    assert len(queue) == 2
