@@ -8,8 +8,8 @@ from typing import Protocol
 class MemoryLedger(Protocol):
     """The book of one replica's models. Blocking: called in the threads that load and unload."""
 
-    def reserve(self, model_id: str, n_bytes: int) -> None:
-        """Take `n_bytes` for a model, in place of what it had; 0 is a model of unknown size.
+    def reserve(self, model_id: str) -> None:
+        """Take what a model needs, in place of what it had.
 
         Raises MemoryRefusedError, which names what holds the memory; nothing is held then.
         """
@@ -21,7 +21,7 @@ class MemoryLedger(Protocol):
 class NoLedger:
     """Whatever is asked for is there."""
 
-    def reserve(self, model_id: str, n_bytes: int) -> None:
+    def reserve(self, model_id: str) -> None:
         pass
 
     def release(self, model_id: str) -> None:

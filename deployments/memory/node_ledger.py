@@ -63,10 +63,6 @@ class NodeLedger:
             others = [h for h in holdings if not self._owns(h, without)]
         return max(0, min(space.free, space.usable - _held(others, place)))
 
-    def holdings(self) -> list[Holding]:
-        with self._book.open() as holdings:
-            return list(holdings)
-
     def _owns(self, holding: Holding, model_id: str) -> bool:
         return holding.pid == self._pid and holding.model_id == model_id
 

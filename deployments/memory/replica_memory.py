@@ -3,6 +3,8 @@ back."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,14 @@ from config.settings import TaskSettings
 from deployments.memory.estimates import LoadPlan, Situation, plan_load
 from deployments.memory.node_ledger import NodeLedger, Space, gigabytes
 from models.devices.device import Device, DeviceProbe
-from models.errors import MemoryRefusedError
+from models.errors import MemoryRefusedError, ModelLoadError
 from models.llama_cpp.placement import Room
 
 CONTEXT_BYTES = 512 << 20
 """Of a GPU's memory that the driver and its libraries take for every process that uses it."""
 SMALLEST_RESERVE = 1 << 30
+
+logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class ReplicaMemory:
         self._reserve_bytes = reserve_bytes
         self._specs: dict[str, ModelSpec] = {}
         self._plans: dict[str, LoadPlan] = {}
+        self._reserving = threading.Lock()
 
     def estimate(self, spec: ModelSpec) -> int:
         """Bytes that the model will take while it is loaded, 0 where nobody can tell.
@@ -83,23 +88,27 @@ class ReplicaMemory:
         self._specs[spec.id] = spec
         return self._plan(spec).n_bytes
 
-    def reserve(self, model_id: str, n_bytes: int) -> None:
+    def reserve(self, model_id: str) -> None:
         """See `MemoryLedger`: what is taken is planned anew, for the room that there is now."""
-        del n_bytes
-        plan = self._plan(self._specs[model_id])
-        self._check_share(model_id, plan)
-        self._book.take(model_id, self._amounts(plan.host, plan.gpu), self._spaces())
-        self._plans[model_id] = plan
+        with self._reserving:
+            plan = self._plan(self._specs[model_id])
+            self._check_share(model_id, plan)
+            self._book.take(model_id, self._amounts(plan.host, plan.gpu), self._spaces())
+            self._plans[model_id] = plan
 
     def release(self, model_id: str) -> None:
         self._plans.pop(model_id, None)
         self._book.give_back(model_id)
 
     def settle(self, model_id: str) -> None:
-        """The model is loaded: what only the load took is free again."""
+        """The model is loaded: what only the load took is free again, if there is a book."""
         plan = self._plans.get(model_id)
-        if plan is not None and plan.kept is not None:
+        if plan is None or plan.kept is None:
+            return
+        try:
             self._book.take(model_id, self._amounts(*plan.kept), self._without_bounds())
+        except (OSError, ModelLoadError):
+            logger.exception("What only the load of model %s took stays in the book", model_id)
 
     def options(self, model_id: str) -> Mapping[str, Any]:
         """What the engine is told of its plan; nothing for a model that has none."""
@@ -131,7 +140,8 @@ class ReplicaMemory:
         left = self._left_of_share(model_id)
         if plan.gpu <= left:
             return
-        others = [name for name, other in self._plans.items() if other.gpu and name != model_id]
+        plans = list(self._plans.items())
+        others = [name for name, other in plans if other.gpu and name != model_id]
         names = ", ".join(f"'{name}'" for name in others) or "no other model"
         raise MemoryRefusedError(
             f"The model '{model_id}' needs {gigabytes(plan.gpu)} of GPU memory; {gigabytes(left)} "

@@ -62,12 +62,12 @@ class ModelLoader(Generic[M]):
 
         return await in_own_thread(estimate)
 
-    async def load(self, spec: ModelSpec, n_bytes: int) -> M:
+    async def load(self, spec: ModelSpec) -> M:
         """Raises ModelLoadError; MemoryRefusedError when other models hold the memory."""
 
         def load() -> M:
             with _typed(spec):
-                self._ledger.reserve(spec.id, n_bytes)
+                self._ledger.reserve(spec.id)
                 try:
                     return self._load(spec)
                 except BaseException:

@@ -108,13 +108,13 @@ class ModelLoads(Generic[M]):
         slot.n_bytes = await self._loader.estimate(spec)
         await self._room.make(slot)
         try:
-            return await self._loader.load(spec, slot.n_bytes)
+            return await self._loader.load(spec)
         except MemoryRefusedError:
             leaving = self._room.free(slot.n_bytes or float("inf"))
             if not leaving:
                 raise
             await asyncio.gather(*leaving)
-        return await self._loader.load(spec, slot.n_bytes)
+        return await self._loader.load(spec)
 
     async def _fetch(self, slot: Slot[M]) -> None:
         def progressed(done: int, total: int | None) -> None:  # on the download's thread

@@ -17,15 +17,16 @@ from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states,
 
 @dataclass
 class Ledger:
-    """Holds `free` bytes; refuses what does not fit."""
+    """Holds `free` bytes; refuses a model, of `size` bytes each, that does not fit."""
 
     free: int
+    size: int
     held: dict[str, int] = field(default_factory=dict)
 
-    def reserve(self, model_id: str, n_bytes: int) -> None:
-        if sum(self.held.values()) + n_bytes > self.free:
+    def reserve(self, model_id: str) -> None:
+        if sum(self.held.values()) + self.size > self.free:
             raise MemoryRefusedError(f"held by {sorted(self.held)}")
-        self.held[model_id] = n_bytes
+        self.held[model_id] = self.size
 
     def release(self, model_id: str) -> None:
         self.held.pop(model_id, None)
@@ -258,7 +259,7 @@ async def test_a_budget_that_is_in_use_refuses_and_names_who_has_it(clock: Clock
 
 
 async def test_the_ledger_is_asked_before_a_load_and_told_of_every_end(loader: Loader) -> None:
-    ledger = Ledger(100)
+    ledger = Ledger(100, 60)
     models = cache(loader, hooks={"ledger": ledger, "estimate": lambda spec: 60})
     await use(models, "a")
     assert ledger.held == {"a": 60}
@@ -273,7 +274,7 @@ async def test_the_ledger_is_asked_before_a_load_and_told_of_every_end(loader: L
 
 
 async def test_a_ledger_that_still_refuses_is_the_answer(loader: Loader) -> None:
-    ledger = Ledger(100, {"someone else": 80})
+    ledger = Ledger(100, 60, {"someone else": 80})
     models = cache(loader, hooks={"ledger": ledger, "estimate": lambda spec: 60})
     with pytest.raises(MemoryRefusedError, match="someone else"):
         await use(models, "a")

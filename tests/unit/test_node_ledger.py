@@ -37,6 +37,11 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def holdings(folder: Path) -> list[Holding]:
+    with NodeBook(folder, "memory", Holding).open() as entries:
+        return list(entries)
+
+
 def test_a_neighbour_is_never_pushed_out(folder: Path, neighbour: subprocess.Popen[bytes]) -> None:
     NodeLedger(folder, neighbour.pid).take("llama", {"cuda:0": 6 * GB, "cpu": GB}, ALL)
     ours = NodeLedger(folder)
@@ -46,7 +51,7 @@ def test_a_neighbour_is_never_pushed_out(folder: Path, neighbour: subprocess.Pop
         "The model 'qwen' needs 3.00 GB of the memory of cuda:0; 2.00 GB of 8.00 GB are free. "
         "Held by: 'llama' 6.00 GB."
     )
-    assert [h.model_id for h in ours.holdings()] == ["llama", "llama"]
+    assert [h.model_id for h in holdings(folder)] == ["llama", "llama"]
     ours.take("qwen", {"cuda:0": 2 * GB}, ALL)
     assert ours.room("cuda:0", ALL["cuda:0"], without="none") == 0
     assert ours.room("cuda:0", ALL["cuda:0"], without="qwen") == 2 * GB
@@ -65,12 +70,12 @@ def test_taking_again_replaces(folder: Path) -> None:
     ledger = NodeLedger(folder)
     ledger.take("a", {"cpu": 6 * GB}, ALL)
     ledger.take("a", {"cpu": 9 * GB}, ALL)
-    assert [h.n_bytes for h in ledger.holdings()] == [9 * GB]
+    assert [h.n_bytes for h in holdings(folder)] == [9 * GB]
     with pytest.raises(MemoryRefusedError):
         ledger.take("a", {"cpu": 11 * GB}, ALL)
-    assert ledger.holdings() == []
+    assert holdings(folder) == []
     ledger.take("a", {"cpu": 0}, ALL)
-    assert ledger.holdings() == []
+    assert holdings(folder) == []
     ledger.give_back("a")
     ledger.give_back("b")
 
@@ -83,7 +88,7 @@ def test_the_dead_give_back_what_they_had(folder: Path, neighbour: subprocess.Po
     neighbour.kill()
     neighbour.wait()
     ledger.take("a", {"cpu": 2 * GB}, ALL)
-    assert [h.model_id for h in ledger.holdings()] == ["a"]
+    assert [h.model_id for h in holdings(folder)] == ["a"]
 
 
 def test_a_process_that_got_the_id_of_a_dead_one_holds_nothing(folder: Path) -> None:
@@ -92,7 +97,7 @@ def test_a_process_that_got_the_id_of_a_dead_one_holds_nothing(folder: Path) -> 
     book = folder / "memory.json"
     (entry,) = json.loads(book.read_text())
     book.write_text(json.dumps([entry | {"start": entry["start"] - 100}]))
-    assert ledger.holdings() == []
+    assert holdings(folder) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="psutil's clock is the only one")
@@ -100,7 +105,7 @@ def test_setting_the_clock_ends_no_process(folder: Path, monkeypatch: pytest.Mon
     """The time of day of the boot, which psutil reckons with, moves with the clock."""
     NodeLedger(folder).take("a", {"cpu": GB}, ALL)
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 0.0)
-    assert [h.model_id for h in NodeLedger(folder).holdings()] == ["a"]
+    assert [h.model_id for h in holdings(folder)] == ["a"]
 
 
 def test_a_lock_that_another_process_keeps_is_no_endless_wait(folder: Path) -> None:
@@ -116,8 +121,8 @@ def test_a_lock_that_another_process_keeps_is_no_endless_wait(folder: Path) -> N
         with pytest.raises(ModelLoadError, match="the node's book of memory locked"), book.open():
             pass
     assert now == pytest.approx(LOCK_S, abs=0.1)
-    with book.open() as holdings:
-        assert holdings == []
+    with book.open() as entries:
+        assert entries == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"pid": 1}]', ODD])
@@ -126,7 +131,7 @@ def test_a_book_that_cannot_be_read_is_begun_anew(folder: Path, content: str) ->
     (folder / "memory.json").write_text(content)
     ledger = NodeLedger(folder)
     ledger.take("a", {"cpu": GB}, ALL)
-    assert [h.n_bytes for h in ledger.holdings()] == [GB]
+    assert [h.n_bytes for h in holdings(folder)] == [GB]
 
 
 def test_of_many_at_once_only_those_that_fit_get_in(folder: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from config.catalog import ModelSpec
 from config.settings import TaskSettings
 from deployments.engines import Resources
 from deployments.memory.estimates import ONNX_BYTES, PAGE_BYTES, Situation, plan_load
-from deployments.memory.node_ledger import NodeLedger
+from deployments.memory.node_book import NodeBook
+from deployments.memory.node_ledger import Holding, NodeLedger, Space
 from deployments.memory.replica_memory import CONTEXT_BYTES, ReplicaMemory, Share, share_of
 from models.devices.device import Device
 from models.errors import MemoryRefusedError, ModelLoadError
@@ -206,7 +208,13 @@ class Replica:
         )
 
     def load(self, entry: ModelSpec) -> None:
-        self.memory.reserve(entry.id, self.memory.estimate(entry))
+        self.memory.estimate(entry)
+        self.memory.reserve(entry.id)
+
+
+def holdings(book: Path) -> list[Holding]:
+    with NodeBook(book, "memory", Holding).open() as entries:
+        return list(entries)
 
 
 def test_two_replicas_of_one_card(tmp_path: Path, gguf: Path, neighbour: int) -> None:
@@ -222,14 +230,14 @@ def test_two_replicas_of_one_card(tmp_path: Path, gguf: Path, neighbour: int) ->
     assert options["n_gpu_layers"] == 3
     assert options["n_ctx"] == CONTEXT
     second.load(spec("llama_cpp", id="b", kv_cells=600_000))  # as many as there is room for
-    held = {h.model_id: h.n_bytes for h in NodeLedger(book).holdings() if h.place == "cuda:0"}
+    held = {h.model_id: h.n_bytes for h in holdings(book) if h.place == "cuda:0"}
     assert set(held) == {"a", "b"}
     assert max(held.values()) <= half.gpu_bytes
     with pytest.raises(MemoryRefusedError, match=r"'c' needs .* of GPU memory.*Held by: 'b'"):
         second.load(spec("llama_cpp", id="c"))
     second.memory.release("b")
     assert second.memory.options("b") == {}
-    assert {h.model_id for h in NodeLedger(book).holdings()} == {"a"}
+    assert {h.model_id for h in holdings(book)} == {"a"}
 
 
 def test_a_card_that_others_have_filled(tmp_path: Path, gguf: Path) -> None:
@@ -253,12 +261,65 @@ def test_the_memory_of_a_node_without_gpu(tmp_path: Path, folder: Path, neighbou
     second.load(spec("torch", "embedding", id="b", max_batch_tokens=1))
 
 
+def test_a_book_that_cannot_be_written_drops_no_loaded_model(tmp_path: Path, folder: Path) -> None:
+    book = tmp_path / "book"
+    replica = Replica(book, folder, FakeProbe(), Share(), os.getpid())
+    replica.load(spec("torch", "embedding", id="a", max_batch_tokens=1))
+    before = holdings(book)
+    book.chmod(0o755)  # others could write into it
+    replica.memory.settle("a")
+    book.chmod(0o700)
+    assert holdings(book) == before
+    replica.memory.settle("a")
+    assert holdings(book)[0].n_bytes < before[0].n_bytes
+
+
+class Meanwhile(NodeLedger):
+    """Somebody else is at work while the model "a" is entered."""
+
+    def __init__(self, book: Path, work: Callable[[], None]) -> None:
+        super().__init__(book)
+        self._work = work
+
+    def take(self, model_id: str, amounts: Mapping[str, int], spaces: Mapping[str, Space]) -> None:
+        if model_id == "a":
+            self._work()
+        super().take(model_id, amounts, spaces)
+
+
+def test_two_models_at_once_stay_in_the_share(tmp_path: Path, gguf: Path) -> None:
+    card = gpu(total=1100 * MIB)
+    refused: list[str] = []
+
+    def load_b() -> None:
+        try:
+            memory.reserve("b")
+        except MemoryRefusedError as error:
+            refused.append(error.message)
+
+    other = threading.Thread(target=load_b)
+
+    def meanwhile() -> None:
+        other.start()
+        other.join(0.2)  # it must wait for "a", so that this only gives it the time to go wrong
+
+    book = Meanwhile(tmp_path / "book", meanwhile)
+    memory = ReplicaMemory(lambda _: gguf, FakeProbe(card), Share(card, 0.5), book, reserve_bytes=0)
+    for name in "ab":
+        memory.estimate(spec("llama_cpp", id=name, kv_cells=600_000))
+    memory.reserve("a")
+    other.join()
+    assert [message.partition(" needs")[0] for message in refused] == ["The model 'b'"]
+    assert {h.model_id for h in holdings(tmp_path / "book")} == {"a"}
+
+
 def test_the_reserve_is_left_alone(tmp_path: Path, folder: Path) -> None:
     probe = FakeProbe(host=cpu(total=GIB + 1_000_000))
     memory = ReplicaMemory(lambda _: folder, probe, Share(), NodeLedger(tmp_path / "book"))
     entry = spec("torch", "embedding")
+    memory.estimate(entry)
     with pytest.raises(MemoryRefusedError):
-        memory.reserve(entry.id, memory.estimate(entry))
+        memory.reserve(entry.id)
 
 
 def test_a_budget_of_the_task_bounds_the_context(tmp_path: Path, gguf: Path) -> None:
@@ -269,7 +330,8 @@ def test_a_budget_of_the_task_bounds_the_context(tmp_path: Path, gguf: Path) -> 
         memory = ReplicaMemory(
             lambda _: gguf, FakeProbe(), share, NodeLedger(tmp_path / "book"), reserve_bytes=0
         )
-        memory.reserve(entry.id, memory.estimate(entry))
+        memory.estimate(entry)
+        memory.reserve(entry.id)
         sizes.append(memory.options(entry.id)["n_ctx"])
     assert sizes[0] == CONTEXT
     assert 256 <= sizes[1] <= CONTEXT
