@@ -230,8 +230,9 @@ class CoalescingSettings(_Settings):
     """Requests in one shared call."""
     max_call_chars: Count = 30_000
     """Of all requests in one shared call; a single one may be larger."""
-    max_request_chars: Count = 20_000
-    """A larger request is a call of its own."""
+    max_request_chars: Count = 4_000
+    """A larger request is a call of its own, which ends when its client leaves; what small ones
+    share goes on while one of their clients stays."""
     max_large_in_flight: Annotated[int, Field(ge=1, le=256)] = 32
     """Calls of larger requests under way per model."""
     max_waiting: Count = 1024

@@ -50,6 +50,9 @@ from models.types.texts import (
     TextToken,
 )
 
+CHARS_PER_TOKEN = 4
+"""Of English text, about: the measure of requests that come as token ids."""
+
 
 class GenerationClient(TaskClient):
     """Text generation, and how its models read texts."""
@@ -264,7 +267,7 @@ def make_clients(config: AppConfig, replicas: Mapping[str, Replicas]) -> Clients
 
 
 def embedding_size(request: EmbeddingRequest) -> int:
-    return sum(map(len, request.inputs))
+    return sum(len(i) * (1 if isinstance(i, str) else CHARS_PER_TOKEN) for i in request.inputs)
 
 
 def rerank_size(request: RerankRequest) -> int:

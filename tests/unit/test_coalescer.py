@@ -8,9 +8,11 @@ from contextvars import ContextVar
 import pytest
 
 from config.settings import CoalescingSettings
+from deployments.ingress.clients import embedding_size
 from deployments.ingress.coalescer import Call, Calls, Coalescer
 from models.drain_rate import DrainRate
 from models.errors import InvalidInputError, ModelError, OverloadedError, ReplicaLostError
+from models.types.texts import EmbeddingRequest
 from tests.cached_models import Clock
 
 
@@ -306,3 +308,21 @@ async def test_a_call_that_fails_tells_nothing_about_the_rate(replica: Replica) 
     replica.gates[2].set_result(None)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert rate.value == 0
+
+
+def test_token_ids_count_as_the_text_that_they_stand_for() -> None:
+    assert embedding_size(EmbeddingRequest(("text", "more"))) == 8
+    assert embedding_size(EmbeddingRequest(((101, 2, 102), "text"))) == 16
+
+
+async def test_a_page_of_text_is_a_call_of_its_own(replica: Replica) -> None:
+    """It is cancelled when its client leaves, whoever else has a call under way."""
+    shared = Coalescer(Calls(replica, replica, replica), len, CoalescingSettings())
+    small, large = (asyncio.create_task(shared.submit("a" * n)) for n in (4000, 4001))
+    await settle()
+    assert [len(request) for [request] in replica.calls] == [4000, 4001]
+    large.cancel()
+    await settle()
+    assert replica.cancelled == 1
+    replica.gates[0].set_result(None)
+    assert await small == "A" * 4000
