@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from models.compute_thread import ComputeThread
+from models.drain_rate import DrainRate
 from models.errors import EngineDeadError, ModelError, OutOfMemoryError, OverloadedError
 from models.padding import take_padding
+from models.submissions import Entry, Submission, Turns, longest_wait
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 LOGGER = logging.getLogger(__name__)
-RATE_SMOOTHING = 0.3
-RETRY_AFTER_BOUNDS = (1.0, 60.0)
+RATE_HALF_LIFE_S = 1.0
+"""Of computing: what batches are made of changes faster than a queue."""
 SMALLEST_BUDGET = 1 / 16
 """Of `batch_cost`: what `batch_seconds` may lower it to."""
 
@@ -74,73 +74,6 @@ class BatchLimits:
         return min(self.batch_cost, max(smallest, int(rate * self.batch_seconds)))
 
 
-class _Submission(Generic[ItemT, ResultT]):
-    """The items of one `submit` call, the results so far, and which item is next."""
-
-    def __init__(self, items: Sequence[ItemT], costs: Sequence[int]) -> None:
-        self.items = items
-        self.costs = costs
-        self.future: Future[list[ResultT | ModelError]] = Future()
-        self.results: list[ResultT | ModelError | None] = [None] * len(items)
-        self.missing = len(items)
-        self.waiting_cost = sum(costs)
-        self.since = time.monotonic()
-        self._next = 0
-        self._open = threading.Lock()
-
-    @property
-    def next_cost(self) -> int:
-        return self.costs[self._next]
-
-    @property
-    def exhausted(self) -> bool:
-        return self._next == len(self.items)
-
-    def take(self) -> _Entry[ItemT, ResultT]:
-        """The next item, which then no longer waits."""
-        entry = _Entry(self, self._next)
-        self.waiting_cost -= self.next_cost
-        self._next += 1
-        return entry
-
-    def settle(self, index: int, result: ResultT | ModelError) -> None:
-        self.results[index] = result
-        self.missing -= 1
-        if self.missing == 0:
-            self.finish(None)
-
-    def finish(self, error: ModelError | None) -> None:
-        """Answer the future once; later calls and cancelled futures are left alone."""
-        if not self._open.acquire(blocking=False):
-            return
-        if not self.future.set_running_or_notify_cancel():
-            return
-        if error is None:
-            self.future.set_result(self.results)  # type: ignore[arg-type]  # none is missing
-        else:
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry(Generic[ItemT, ResultT]):
-    submission: _Submission[ItemT, ResultT]
-    index: int
-
-    @property
-    def item(self) -> ItemT:
-        return self.submission.items[self.index]
-
-    @property
-    def cost(self) -> int:
-        return self.submission.costs[self.index]
-
-
-def _longest_wait(batch: Sequence[_Entry[ItemT, ResultT]]) -> float:
-    """Seconds, of the submissions that begin with this batch."""
-    now = time.monotonic()
-    return max((now - e.submission.since for e in batch if e.index == 0), default=0.0)
-
-
 class DynamicBatcher(Generic[ItemT, ResultT]):
     """Runs `compute` on one thread of its own over batches shared by all submissions.
 
@@ -165,11 +98,9 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         self._limits = limits
         self._on_batch = on_batch
         self._changed = threading.Condition()
-        self._turns: deque[_Submission[ItemT, ResultT]] = deque()
-        self._running: list[_Entry[ItemT, ResultT]] = []
-        self._held_back = False
-        self._queued_cost = 0
-        self._drain_rate = 0.0
+        self._turns: Turns[ItemT, ResultT] = Turns()
+        self._running: list[Entry[ItemT, ResultT]] = []
+        self._rate = DrainRate(half_life_s=RATE_HALF_LIFE_S)
         self._ended: str | None = None
         self._thread = ComputeThread(self._run, name, limits.unit_seconds)
         self._thread.start()
@@ -177,7 +108,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
     @property
     def queued_cost(self) -> int:
         """Cost units that wait, without the batch being computed."""
-        return self._queued_cost
+        return self._turns.cost
 
     @property
     def alive(self) -> bool:
@@ -189,12 +120,11 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         Cancelling the future drops the items that have not been taken into a batch. Raises
         OverloadedError when the queue is full, EngineDeadError when the thread has ended.
         """
-        submission: _Submission[ItemT, ResultT] = _Submission(items, [self._cost(i) for i in items])
+        submission: Submission[ItemT, ResultT] = Submission(items, [self._cost(i) for i in items])
         with self._changed:
             self.check_room(submission.waiting_cost)
             if items:
-                self._turns.append(submission)
-                self._queued_cost += submission.waiting_cost
+                self._turns.add(submission)
                 self._changed.notify()
         if not items:
             submission.finish(None)
@@ -208,9 +138,10 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         """
         if self._ended is not None:
             raise EngineDeadError(self._ended)
-        queued = self._queued_cost + elsewhere
+        queued = self._turns.cost + elsewhere
         if queued and queued + cost > self._limits.queued_cost:
-            raise OverloadedError("Too many requests are waiting for this model.", self._delay())
+            wait = self._rate.retry_after(self._turns.cost)
+            raise OverloadedError("Too many requests are waiting for this model.", wait)
 
     def close(self) -> None:
         """End the thread after the batch in hand; whatever waits gets an EngineDeadError."""
@@ -218,27 +149,16 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _delay(self) -> float:
-        """Seconds until the present queue should have drained."""
-        low, high = RETRY_AFTER_BOUNDS
-        if not self._drain_rate:
-            return low
-        return min(high, max(low, self._queued_cost / self._drain_rate))
-
-    def _drop(self, submission: _Submission[ItemT, ResultT]) -> None:
+    def _drop(self, submission: Submission[ItemT, ResultT]) -> None:
         if not submission.future.cancelled():
             return
         with self._changed:
-            if submission in self._turns:
-                self._turns.remove(submission)
-                self._queued_cost -= submission.waiting_cost
+            self._turns.drop(submission)
 
     def _end(self, reason: str) -> None:
         with self._changed:
             self._ended = self._ended or reason
-            orphans = list(self._turns)
-            self._turns.clear()
-            self._queued_cost = 0
+            orphans = self._turns.drop_all()
             self._changed.notify()
         for submission in orphans:
             submission.finish(EngineDeadError(reason))
@@ -253,48 +173,18 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         for entry in self._running:
             entry.submission.finish(EngineDeadError("The engine has stopped."))
 
-    def _take(self) -> list[_Entry[ItemT, ResultT]]:
+    def _take(self) -> list[Entry[ItemT, ResultT]]:
         """Wait for work and form a batch; an empty one means that the batcher has ended."""
         with self._changed:
             while not self._turns and self._ended is None:
                 self._changed.wait()
-            batch = self._batch(self._limits.room(self._drain_rate))
-            self._queued_cost -= sum(entry.cost for entry in batch)
-            self._running = batch
-        return batch
+            room = self._limits.room(self._rate.value)
+            self._running = self._turns.take(room, self._limits.batch_items)
+        return self._running
 
-    def _batch(self, room: int) -> list[_Entry[ItemT, ResultT]]:
-        """One item after another from the submissions whose turn it is, up to `room`."""
-        held_back, turns = self._split_turns(room)
-        batch: list[_Entry[ItemT, ResultT]] = []
-        while turns and len(batch) < self._limits.batch_items:
-            if batch and turns[0].next_cost > room:
-                break
-            room -= turns[0].next_cost
-            batch.append(turns[0].take())
-            if turns[0].exhausted:
-                turns.popleft()
-            else:
-                turns.rotate(-1)
-        self._turns = deque((*held_back, *turns))
-        return batch
-
-    def _split_turns(
-        self, room: int
-    ) -> tuple[
-        list[_Submission[ItemT, ResultT]],
-        deque[_Submission[ItemT, ResultT]],
-    ]:
-        """Who is held back for one batch, and who takes part in it."""
-        large = [s for s in self._turns if s.waiting_cost > room]
-        self._held_back = not self._held_back and 0 < len(large) < len(self._turns)
-        if not self._held_back:
-            return [], deque(self._turns)
-        return large, deque(s for s in self._turns if s.waiting_cost <= room)
-
-    def _serve(self, batch: list[_Entry[ItemT, ResultT]]) -> None:
+    def _serve(self, batch: list[Entry[ItemT, ResultT]]) -> None:
         cost = sum(entry.cost for entry in batch)
-        waited_s = _longest_wait(batch)
+        waited_s = longest_wait(batch)
         self._thread.begin(cost)
         results = self._attempt(batch)
         if isinstance(results, ModelError):
@@ -306,7 +196,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
             entry.submission.settle(entry.index, result)
 
     def _attempt(
-        self, batch: list[_Entry[ItemT, ResultT]]
+        self, batch: list[Entry[ItemT, ResultT]]
     ) -> Sequence[ResultT | ModelError] | ModelError:
         try:
             results = self._compute([entry.item for entry in batch])
@@ -325,7 +215,7 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
             return ModelError("The model failed on this input.")
         return results
 
-    def _alone(self, entry: _Entry[ItemT, ResultT]) -> ResultT | ModelError:
+    def _alone(self, entry: Entry[ItemT, ResultT]) -> ResultT | ModelError:
         if entry.submission.future.done():
             return ModelError("cancelled")
         self._thread.tick()
@@ -333,8 +223,6 @@ class DynamicBatcher(Generic[ItemT, ResultT]):
         return results if isinstance(results, ModelError) else results[0]
 
     def _note(self, stats: BatchStats) -> None:
-        rate = stats.cost / max(stats.seconds, 1e-6)
-        previous = self._drain_rate or rate
-        self._drain_rate = previous + RATE_SMOOTHING * (rate - previous)
+        self._rate.took(stats.cost, stats.seconds)
         if self._on_batch is not None:
             self._on_batch(stats)
