@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.kv_pool import KvPool
@@ -13,7 +15,7 @@ from models.continuous_batching.pacing import PaceLimits, Pacer
 from models.continuous_batching.prefix_cache import PrefixCache
 from models.continuous_batching.runner import TokenRunner
 from models.continuous_batching.scheduler import Scheduler, Step
-from models.continuous_batching.sequence import Sequence
+from models.continuous_batching.sequence import NO_SLOT, Sequence
 from models.errors import ModelError, OutOfMemoryError
 from models.types.common import Usage
 from models.types.generation import FinishReason, TextDelta, TokenLogprob
@@ -60,6 +62,7 @@ class DecodeLoop:
         )
         self._batch = Batch(runner.n_batch)
         self._scored: list[tuple[Sequence, int, int, int]] = []
+        self._refused: list[Event] = []
 
     @property
     def stats(self) -> EngineStats:
@@ -75,15 +78,20 @@ class DecodeLoop:
 
     @property
     def busy(self) -> bool:
-        return bool(self.scheduler.running or self.scheduler.waiting)
+        return bool(self.scheduler.running or self.scheduler.waiting or self._refused)
 
     def submit(self, sequence: Sequence) -> None:
+        """What goes wrong here is the request's event of the next step."""
         params = sequence.sampling
         if sequence.constraint is not None:
             # the grammar knows where the text may end; both could forbid every token
             params = replace(params, min_tokens=0, ignore_eos=False)
-        sequence.sampler = self.runner.sampler(params, sequence.known.tolist())
-        self.scheduler.submit(sequence)
+        try:
+            sequence.sampler = self.runner.sampler(params, sequence.known.tolist())
+        except Exception as error:
+            self._refused.append((sequence.request_id, _told(error)))
+        else:
+            self.scheduler.submit(sequence)
 
     def cancel(self, request_id: str) -> None:
         sequence = self.scheduler.cancel(request_id)
@@ -94,13 +102,13 @@ class DecodeLoop:
         """Decode once; returns what that added to each request, in no particular order."""
         started = time.perf_counter()
         step, outputs = self._decode()
-        events: list[Event] = []
+        events, self._refused = self._refused, []
         for sequence, first, start, count in self._scored if step.tokens else ():
-            self._score_prompt(sequence, first, start, count)
+            score = partial(self._score_prompt, sequence, first, start, count)
+            events += self._guarded(sequence, score)
         for sequence, index in outputs:
-            event = self._advance(sequence, index)
-            if event is not None:
-                events.append((sequence.request_id, event))
+            if sequence.slot != NO_SLOT:  # its scores may have failed
+                events += self._guarded(sequence, partial(self._add_token, sequence, index))
         if step.tokens:
             decoding = len(step.decoding)
             elapsed = time.perf_counter() - started
@@ -154,20 +162,15 @@ class DecodeLoop:
 
     # --- one request --------------------------------------------------------------------------
 
-    def _advance(self, sequence: Sequence, index: int) -> TextDelta | ModelError | None:
-        """Add one token to a sequence; what goes wrong here ends this request alone."""
+    def _guarded(self, sequence: Sequence, work: Callable[[], TextDelta | None]) -> list[Event]:
+        """The event that the work makes, if any; what goes wrong in it ends this request alone."""
+        event: TextDelta | ModelError | None
         try:
-            return self._add_token(sequence, index)
-        except ModelError as error:
+            event = work()
+        except Exception as error:
+            event = _told(error)
             self._retire(sequence)
-            return error
-        except MemoryError:
-            self._retire(sequence)
-            return OutOfMemoryError("There is not enough memory for this request now.")
-        except Exception:
-            _log.exception("a request failed during sampling")
-            self._retire(sequence)
-            return ModelError("the generation failed")
+        return [] if event is None else [(sequence.request_id, event)]
 
     def _add_token(self, sequence: Sequence, index: int) -> TextDelta | None:
         if not sequence.max_new:
@@ -227,6 +230,16 @@ class DecodeLoop:
     def _retire(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)
         _free_sampler(sequence)
+
+
+def _told(error: Exception) -> ModelError:
+    """What the client learns of it; called where it was caught."""
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError("There is not enough memory for this request now.")
+    _log.exception("a request failed during sampling")
+    return ModelError("the generation failed")
 
 
 def _free_sampler(sequence: Sequence) -> None:

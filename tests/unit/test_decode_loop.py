@@ -10,7 +10,7 @@ from models.continuous_batching.completion import Completion
 from models.continuous_batching.decode_loop import DecodeLoop
 from models.continuous_batching.pacing import PaceLimits
 from models.continuous_batching.sequence import Sequence
-from models.errors import ModelError
+from models.errors import ModelError, OutOfMemoryError
 from models.toy.generator import ByteVocabulary, ToyRunner
 from models.types.generation import SamplingParams, TextDelta
 
@@ -211,6 +211,45 @@ def test_what_fails_in_one_request_ends_that_one_only() -> None:
     assert [type(e) for name, e in events if name == "broken"] == [ModelError]
     assert events[-1][0] == "sound"
     assert events[-1][1].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(MemoryError(), OutOfMemoryError), (ValueError("a bound"), ModelError)],
+)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_sampler_that_cannot_be_made_ends_its_request_alone(
+    error: Exception, kind: type[ModelError], others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = loop_of()
+    for number in range(others):
+        submit(loop, f"sound-{number}", "abd", max_new=3)
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop.runner, "sampler", refuse)
+    submit(loop, "refused", "abc")
+    assert loop.busy
+    events = loop.step()
+    assert [type(event) for name, event in events if name == "refused"] == [kind]
+    assert len(finish(loop)) == others
+
+
+def test_scores_that_fail_end_their_request_alone() -> None:
+    loop = loop_of()
+    broken = submit(loop, "broken", "abc")
+    broken.prompt_logprobs = []
+    submit(loop, "sound", "abd", max_new=3)
+
+    def fail(index: int) -> Any:
+        raise MemoryError(index)
+
+    assert broken.sampler is not None
+    broken.sampler.logits = fail  # type: ignore[method-assign]
+    events = loop.step()
+    assert [type(event) for name, event in events if name == "broken"] == [OutOfMemoryError]
+    assert set(finish(loop)) == {"sound"}
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
