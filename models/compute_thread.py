@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 PATIENCE = 4.0
 """Times the longest batch so far, scaled to the size of this one: machines can be busy."""
+HALF_LIFE_S = 600.0
+"""Of the longest batch: one that a pause of the whole process made long is forgotten."""
 
 
 class ComputeThread(threading.Thread):
@@ -27,8 +29,8 @@ class ComputeThread(threading.Thread):
         self._since: float | None = None
         self._began = 0.0
         self._size = 1
-        self._longest = 0.0
-        self._longest_size = 1
+        self._longest = (0.0, 1, 0.0)
+        """Seconds, size, and when it ended."""
 
     def begin(self, size: int = 1) -> None:
         self._size = max(size, 1)
@@ -42,19 +44,30 @@ class ComputeThread(threading.Thread):
     def end(self) -> float:
         """The batch's seconds."""
         self._since = None
-        seconds = time.monotonic() - self._began
-        if seconds > self._longest:
-            self._longest, self._longest_size = seconds, self._size
+        now = time.monotonic()
+        seconds = now - self._began
+        if seconds > self._remembered(now)[0]:
+            self._longest = (seconds, self._size, now)
         return seconds
 
-    def stuck(self, grace: float) -> bool:
-        """Whether nothing has happened for `grace` seconds beyond what a batch may take."""
-        since = self._since
-        return since is not None and time.monotonic() - since > grace + self._expected()
+    def stuck(self, grace: float, resumed: float = 0.0) -> bool:
+        """Whether nothing has happened for `grace` seconds beyond what a batch may take.
+
+        `resumed`: when the process went on after a pause, as `time.monotonic` has it. What was
+        before does not count.
+        """
+        since, now = self._since, time.monotonic()
+        return since is not None and now - max(since, resumed) > grace + self._expected()
 
     def _expected(self) -> float:
-        scaled = self._longest * max(1.0, self._size / self._longest_size)
+        seconds, size = self._remembered(self._began)
+        scaled = seconds * max(1.0, self._size / size)
         return max(PATIENCE * scaled, self._size * self._unit_seconds)
+
+    def _remembered(self, now: float) -> tuple[float, int]:
+        """Seconds and size of the longest batch."""
+        seconds, size, ended = self._longest
+        return seconds * 0.5 ** ((now - ended) / HALF_LIFE_S), size
 
 
 def tick() -> None:
@@ -64,7 +77,7 @@ def tick() -> None:
         thread.tick()
 
 
-def stuck_threads(grace: float) -> list[str]:
-    """Names of this process's compute threads that get nowhere."""
+def stuck_threads(grace: float, resumed: float = 0.0) -> list[str]:
+    """Names of this process's compute threads that get nowhere; see `ComputeThread.stuck`."""
     threads = threading.enumerate()
-    return [t.name for t in threads if isinstance(t, ComputeThread) and t.stuck(grace)]
+    return [t.name for t in threads if isinstance(t, ComputeThread) and t.stuck(grace, resumed)]

@@ -70,6 +70,31 @@ def test_a_larger_batch_may_take_longer_in_proportion(clock: Clock) -> None:
     assert slow.stuck(15)
 
 
+def test_a_long_batch_is_forgotten(clock: Clock) -> None:
+    paused = thread()
+    paused.begin()
+    clock.now += 600
+    paused.end()
+    clock.now += 3600
+    paused.begin()
+    paused.end()
+    paused.begin()
+    clock.now += 54  # 15 and four times 600 s halved six times
+    assert paused.stuck(15)
+    assert not paused.stuck(20)
+
+
+def test_what_was_before_a_pause_of_the_process_does_not_count(clock: Clock) -> None:
+    paused = thread()
+    paused.begin()
+    clock.now += 600
+    resumed = clock.now
+    assert paused.stuck(15)
+    assert not paused.stuck(15, resumed)
+    clock.now += 16
+    assert paused.stuck(15, resumed)
+
+
 def test_progress_within_a_batch_counts(clock: Clock) -> None:
     working = thread()
     working.begin()

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from deployments.watchdog import Watchdog
+
 PROGRAM = """
 import threading, time
 from deployments.watchdog import Watchdog
@@ -51,3 +53,10 @@ def test_a_process_that_hangs_ends_and_shows_where(fault: str) -> None:
 def test_a_slow_step_is_no_hang() -> None:
     done, _ = run("slow", 30.0)
     assert (done.returncode, done.stdout) == (0, "alive\n")
+
+
+def test_a_pause_of_the_whole_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([100.0, 101, 103, 703, 704])
+    watchdog = Watchdog(15, lambda: next(looks))
+    monkeypatch.setattr("deployments.watchdog.stuck_threads", lambda grace, resumed: [resumed])
+    assert [watchdog.stuck() for _ in range(5)] == [[100], [100], [100], [703], [703]]
