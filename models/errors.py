@@ -94,7 +94,15 @@ class LoadTimeoutError(ModelLoadError):
 
 
 class MemoryRefusedError(ModelLoadError):
-    """There is no room for the model; the message names what holds the memory."""
+    """There is no room for the model; the message names what holds the memory.
+
+    `missing` bytes would have to be free besides; 0: nobody can tell how many.
+    """
+
+    def __init__(self, message: str, retry_after: float = 10.0, missing: int = 0) -> None:
+        ModelError.__init__(self, message, retry_after, missing)
+        self.retry_after = retry_after
+        self.missing = missing
 
 
 class OutOfMemoryError(ModelError):

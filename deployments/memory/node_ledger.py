@@ -87,6 +87,7 @@ def _check_room(
         f"The model '{model_id}' needs {gigabytes(n_bytes)} of {where}; {gigabytes(room)} of "
         f"{gigabytes(space.usable)} are free. Held by: {names or 'no model of this server'}.",
         RETRY_S,
+        n_bytes - room,
     )
 
 

@@ -145,7 +145,8 @@ class ReplicaMemory:
         names = ", ".join(f"'{name}'" for name in others) or "no other model"
         raise MemoryRefusedError(
             f"The model '{model_id}' needs {gigabytes(plan.gpu)} of GPU memory; {gigabytes(left)} "
-            f"of its replica's {gigabytes(self._share.gpu_bytes)} are free. Held by: {names}."
+            f"of its replica's {gigabytes(self._share.gpu_bytes)} are free. Held by: {names}.",
+            missing=plan.gpu - left,
         )
 
     def _amounts(self, host: int, gpu: int) -> dict[str, int]:

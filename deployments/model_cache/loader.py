@@ -71,23 +71,30 @@ class ModelLoader(Generic[M]):
                 try:
                     return self._load(spec)
                 except BaseException:
-                    self._ledger.release(spec.id)
+                    _tried(spec, lambda: self._ledger.release(spec.id))
                     raise
 
         return await in_own_thread(load)
 
     async def unload(self, spec: ModelSpec, model: list[M]) -> None:
-        """Free the model, which is taken out of the list so that nothing refers to it."""
+        """Free the model, which is taken out of the list so that nothing refers to it.
+
+        What fails of it is only logged: the model is gone for its clients.
+        """
 
         def unload() -> None:
-            try:
-                model.pop().close()
-            except Exception:
-                logger.exception("Closing model %s failed", spec.id)
-            give_back()
-            self._ledger.release(spec.id)
+            _tried(spec, lambda: model.pop().close())
+            _tried(spec, give_back)
+            _tried(spec, lambda: self._ledger.release(spec.id))
 
         await in_own_thread(unload)
+
+
+def _tried(spec: ModelSpec, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception:
+        logger.exception("Freeing model %s failed", spec.id)
 
 
 @contextmanager

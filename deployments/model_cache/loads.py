@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -109,8 +110,9 @@ class ModelLoads(Generic[M]):
         await self._room.make(slot)
         try:
             return await self._loader.load(spec)
-        except MemoryRefusedError:
-            leaving = self._room.free(slot.n_bytes or float("inf"))
+        except MemoryRefusedError as error:
+            leaving = self._room.leaving()
+            leaving += self._room.free(slot.n_bytes or math.inf, error.missing)
             if not leaving:
                 raise
             await asyncio.gather(*leaving)

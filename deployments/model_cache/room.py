@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -62,9 +63,19 @@ class ModelRoom:
         """Stay within the budget, as far as idle models make up for it; those that leave."""
         return self.free(self._excess())
 
-    def free(self, n_bytes: float) -> list[asyncio.Task[None]]:
-        """Let idle models go that hold `n_bytes` together, or all that are; those that leave."""
-        return [self.leave(slot, "room") for slot in least_recently_used(self._slots, n_bytes)]
+    def free(self, n_bytes: float, missing: float = 0) -> list[asyncio.Task[None]]:
+        """Let idle models go that hold `n_bytes` together, or all that are; those that leave.
+
+        None does when all together would not make up for what is `missing`.
+        """
+        idle = least_recently_used(self._slots, math.inf)
+        if sum(slot.n_bytes for slot in idle) < missing:
+            return []
+        return [self.leave(slot, "room") for slot in least_recently_used(idle, n_bytes)]
+
+    def leaving(self) -> list[asyncio.Task[None]]:
+        """Models that are being freed."""
+        return [slot.leaving for slot in self._slots if slot.leaving is not None]
 
     def _excess(self) -> float:
         if self._budget_bytes is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from config.catalog import ModelSpec
+from deployments.model_cache.room import ModelRoom
 from deployments.model_cache.slot import PINNED
 from models.errors import MemoryRefusedError, ModelLoadError
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
@@ -25,7 +26,8 @@ class Ledger:
 
     def reserve(self, model_id: str) -> None:
         if sum(self.held.values()) + self.size > self.free:
-            raise MemoryRefusedError(f"held by {sorted(self.held)}")
+            missing = sum(self.held.values()) + self.size - self.free
+            raise MemoryRefusedError(f"held by {sorted(self.held)}", missing=missing)
         self.held[model_id] = self.size
 
     def release(self, model_id: str) -> None:
@@ -271,6 +273,61 @@ async def test_the_ledger_is_asked_before_a_load_and_told_of_every_end(loader: L
     with pytest.raises(ModelLoadError, match="broken"):
         await use(models, "c")
     assert ledger.held == {}
+
+
+async def test_nobody_leaves_for_a_model_that_still_would_not_fit() -> None:
+    ledger = Ledger(100, 40, {"someone else": 60})
+    models = cache(sized(40), hooks={"ledger": ledger, "estimate": lambda spec: 40})
+    await use(models, "a")
+    ledger.size = 60
+    with pytest.raises(MemoryRefusedError, match="someone else"):
+        await use(models, "b")
+    assert states(models) == {"a": "loaded", "b": "failed"}
+    assert models.loaded()["a"].closed == 0
+
+
+async def test_who_finds_the_room_being_freed_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closing, seen = threading.Event(), threading.Event()
+
+    class Slow(FakeModel):
+        def close(self) -> None:
+            closing.set()
+            assert seen.wait(WAIT_S)
+
+    def leaving(room: ModelRoom) -> list[asyncio.Task[None]]:
+        tasks = found(room)
+        if tasks:
+            seen.set()
+        return tasks
+
+    found = ModelRoom.leaving
+    monkeypatch.setattr(ModelRoom, "leaving", leaving)
+    ledger = Ledger(120, 60)
+    models = cache(lambda spec: Slow(120), hooks={"ledger": ledger, "estimate": lambda spec: 60})
+    await use(models, "a")
+    ledger.held["a"] = 120
+    first = asyncio.create_task(use(models, "b"))
+    await until(closing.is_set)
+    assert await use(models, "c")
+    assert await first
+    assert ledger.held == {"b": 60, "c": 60}
+
+
+async def test_what_fails_of_freeing_a_model_fails_no_later_load(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    ledger = Ledger(100, 60)
+    models = cache(loader, hooks={"ledger": ledger, "estimate": lambda spec: 60})
+    await use(models, "a")
+    monkeypatch.setattr("deployments.model_cache.loader.give_back", fails)
+    monkeypatch.setattr(ledger, "release", fails)
+    models.keep("a", 0)
+    ledger.held.clear()
+    assert await use(models, "a")
+    assert loader.loads == ["a", "a"]
 
 
 async def test_a_ledger_that_still_refuses_is_the_answer(loader: Loader) -> None:
