@@ -86,8 +86,6 @@ HTTP_CODES = {
     415: "unsupported_media_type",
     421: "misdirected_request",
 }
-BODY_LEFT_UNREAD = {408, 413}
-"""Answered before the body has been read: the connection ends, or the rest would follow."""
 REQUEST_ID = re.compile(rb"[\w\-.]{1,64}")
 UNION_MEMBERS = {"str", "int", "float", "bool"}
 RESTART_SECONDS = 1.0
@@ -165,8 +163,6 @@ def error_response(error: Exception) -> Response:
     if answer.status in {429, 503}:
         wait = getattr(error, "retry_after", RESTART_SECONDS)
         headers["retry-after"] = str(max(1, math.ceil(wait)))
-    if answer.status in BODY_LEFT_UNREAD:
-        headers["connection"] = "close"
     if answer.retry is not None:
         headers["x-should-retry"] = "true" if answer.retry else "false"
     return JSONResponse(body, answer.status, headers)
@@ -190,6 +186,7 @@ class ErrorBoundary:
             await _refuse_websocket(scope, receive, send)
             return
         added = _request_id(scope)
+        body = _Body(scope, receive)
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -202,13 +199,32 @@ class ErrorBoundary:
         # Inside an "app" Starlette's router raises its refusals instead of answering plain text.
         scope["app"] = self
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             logger.info("The client left before its request was complete.")
         except Exception as error:
             if started:
                 raise
-            await error_response(_named(error, scope))(scope, receive, send_with_id)
+            answer = error_response(_named(error, scope))
+            if not body.complete:  # or the rest would follow, however long it is
+                answer.headers["connection"] = "close"
+            await answer(scope, receive, send_with_id)
+
+
+class _Body:
+    """Knows whether a request's body has been read to its end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        chunked = b"transfer-encoding" in headers
+        self.complete = not chunked and headers.get(b"content-length", b"0") == b"0"
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.complete = not message.get("more_body", False)
+        return message
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:

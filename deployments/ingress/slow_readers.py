@@ -7,6 +7,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.observing.request_record import note_cut_off
+
 logger = logging.getLogger("ray.serve")
 
 
@@ -47,5 +49,6 @@ class UnreadDeadline:
             if not patience.expired():
                 raise
             logger.info("The client did not take its answer.")
+            note_cut_off()
         finally:
             timer.cancel()

@@ -315,3 +315,44 @@ def test_fields_to_rank_by_are_refused_by_name() -> None:
     body = {"model": "rerank-model", "query": "q", "documents": ["d"], "rank_fields": ["title"]}
     error = assert_error(make_client().post("/v1/rerank", json=body), 400)
     assert error["param"] == "rank_fields"
+
+
+async def refused(path: str, *pieces: bytes, **headers: str) -> dict[bytes, bytes]:
+    """The headers of the answer to a POST whose body comes in pieces."""
+    left = list(pieces)
+    answers: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    sent = {"content_type": "application/json", **headers}
+    scope = {
+        "type": "http", "method": "POST", "path": path, "root_path": "", "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), v.encode()) for name, v in sent.items()],
+    }  # fmt: skip
+    await make_app(make_server())(scope, receive, send)
+    assert answers[0]["status"] >= 400
+    return dict(answers[0]["headers"])
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces", "headers", "closed"),
+    [
+        ("/nope", (b"x", b"y"), {"content_length": "2"}, True),
+        ("/nope", (b"x", b"y"), {"transfer_encoding": "chunked"}, True),
+        ("/nope", (b"",), {"content_length": "0"}, False),
+        ("/nope", (b"",), {}, False),
+        ("/v1/embeddings", (b"{", b"}"), {"content_length": "2"}, False),
+        ("/v1/embeddings", (b"{}",), {"content_length": "2", "content_type": "a/b"}, True),
+        ("/v1/embeddings", (b"{}",), {"content_length": str(1 << 40)}, True),
+    ],
+)
+async def test_a_connection_ends_where_a_body_was_not_read_to_its_end(
+    path: str, pieces: tuple[bytes, ...], headers: dict[str, str], closed: bool
+) -> None:
+    """The server would swallow the rest, however long, before the next request."""
+    found = await refused(path, *pieces, **headers)
+    assert (found.get(b"connection") == b"close") is closed

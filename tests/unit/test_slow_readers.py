@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from deployments.ingress.observing.request_record import CLIENT_LEFT, RequestRecord, recording
 from deployments.ingress.slow_readers import UnreadDeadline
 
 PIECE = {"type": "http.response.body", "body": b"text", "more_body": True}
@@ -86,3 +87,13 @@ async def test_other_timeouts_are_what_they_were() -> None:
 
     with pytest.raises(TimeoutError):
         await run(Streaming(1, TimeoutError()), 10, send)
+
+
+async def test_who_is_cut_off_counts_as_gone_whatever_the_answer_began_with() -> None:
+    async def send(message: Message) -> None:
+        await asyncio.Event().wait()
+
+    record = RequestRecord(status=200)
+    with recording(record):
+        await run(Streaming(), 0.01, send)
+    assert (record.status, record.code) == (CLIENT_LEFT, "unread")

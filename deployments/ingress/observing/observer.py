@@ -8,7 +8,12 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.ingress.observing.request_record import NONE, RequestRecord, recording
+from deployments.ingress.observing.request_record import (
+    CLIENT_LEFT,
+    NONE,
+    RequestRecord,
+    recording,
+)
 from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.metrics import catalog
 from deployments.metrics.catalog import Metrics
@@ -16,7 +21,6 @@ from deployments.metrics.catalog import Metrics
 QUIET_ROUTES = frozenset({"/health", "/ready", "/metrics"})
 """Asked every few seconds by machines: their lines are for debugging."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-CLIENT_LEFT = 499
 
 logger = logging.getLogger("ray.serve")
 

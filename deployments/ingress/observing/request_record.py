@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from models.types.common import Usage
 from models.types.generation import ChoiceDelta
 
+CLIENT_LEFT = 499
+"""The status of what nobody waits for any more."""
 NONE = "none"
 """The label of what a request does not have."""
 
@@ -100,6 +102,12 @@ def note_error(code: str | None) -> None:
     """The code of the error that the request ends with."""
     if (record := _current.get()) is not None:
         record.code = code or "unknown"
+
+
+def note_cut_off() -> None:
+    """The client did not take its answer to the end, whatever status that began with."""
+    if (record := _current.get()) is not None:
+        record.status, record.code = CLIENT_LEFT, "unread"
 
 
 def note_usage(usage: Usage) -> None:
