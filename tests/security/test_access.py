@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -227,23 +229,41 @@ def test_keys_are_read_again_when_their_file_changes(
     assert client.get("/v1/models", headers=bearer(OTHER)).status_code == 200
 
 
-def test_every_key_is_compared_whatever_was_found(
+def test_keys_are_looked_up_by_digest_and_never_compared(tmp_path: Path) -> None:
+    """Whoever presents a key cannot choose its digest: nothing for a clock to tell."""
+    config = write_keys(tmp_path, *({"name": f"k{i}", "key": f"{KEY}{i}"} for i in range(5)))
+    ring = KeyRing(config.access.keys_file)
+    assert set(ring._keys) == {digest_of(f"{KEY}{i}".encode()) for i in range(5)}
+    found = [ring.find(f"{KEY}{i}".encode()) for i in range(5)]
+    assert [key.name for key in found if key is not None] == [f"k{i}" for i in range(5)]
+    for presented in (KEY, f"{KEY}5", "x", "", digest_of(f"{KEY}0".encode()).hex()):
+        assert ring.find(presented.encode()) is None
+
+
+async def test_the_event_loop_does_not_read_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same work each, on hashes of one size: nothing for a clock to tell."""
-    config = write_keys(tmp_path, *({"name": f"k{i}", "key": f"{KEY}{i}"} for i in range(5)))
-    compared: list[tuple[int, int]] = []
+    """Others are let in, with the keys that there were, while a large file is parsed."""
+    monkeypatch.setattr(key_ring, "LOOK_S", 0.0)
+    path = write_keys(tmp_path, {"name": "a", "key": KEY}).access.keys_file
+    ring = KeyRing(path)
+    write_keys(tmp_path, {"name": "bb", "key": OTHER})
+    read, begun, go_on = key_ring.read_keys, threading.Event(), threading.Event()
 
-    def compare(left: bytes, right: bytes) -> bool:
-        compared.append((len(left), len(right)))
-        return left == right
+    def slowly(path: Path) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return read(path)
 
-    monkeypatch.setattr(key_ring.hmac, "compare_digest", compare)
-    ring = KeyRing(config.access.keys_file)
-    for presented in (f"{KEY}0", f"{KEY}4", KEY, "x", ""):
-        compared.clear()
-        ring.find(presented.encode())
-        assert compared == [(32, 32)] * 5
+    monkeypatch.setattr(key_ring, "read_keys", slowly)
+    reading = asyncio.create_task(ring.refresh())
+    assert await asyncio.to_thread(begun.wait, 60)
+    await ring.refresh()
+    assert ring.find(KEY.encode()) is not None
+    go_on.set()
+    await reading
+    assert ring.find(KEY.encode()) is None
+    assert ring.find(OTHER.encode()) is not None
 
 
 HOSTS = [
@@ -380,9 +400,10 @@ def test_keys_are_in_no_answer_and_no_log(
     assert KEY not in " ".join(ours)
 
 
-def test_a_look_at_the_file_is_rare(tmp_path: Path) -> None:
+async def test_a_look_at_the_file_is_rare(tmp_path: Path) -> None:
     """The clock is asked, not the disk."""
     ring = KeyRing(write_keys(tmp_path, {"name": "a", "key": KEY}).access.keys_file)
     ring._looked = time.monotonic() + 3600
-    os.remove(tmp_path / "keys.yaml")
+    write_keys(tmp_path, {"name": "bb", "key": OTHER})
+    await ring.refresh()
     assert ring.find(KEY.encode()) is not None

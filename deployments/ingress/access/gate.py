@@ -53,12 +53,17 @@ def spend(tokens: int) -> None:
 
 def check_allowed(path: str, tag: str) -> None:
     """Raises RequestRefused (403) where the key of the running request excludes a route."""
+    if not may_use(path, tag):
+        logger.info("The key '%s' may not use %s.", caller_name(), path)
+        raise RequestRefused(403, "This API key may not use this route.")
+
+
+def may_use(*names: str) -> bool:
+    """Whether the key of the running request has one of these tags and paths."""
     caller = _caller.get()
     if caller is None or caller.key.allow is None:
-        return
-    if not caller.key.allow & {path.lower(), tag.lower()}:
-        logger.info("The key '%s' may not use %s.", caller.key.name, path)
-        raise RequestRefused(403, "This API key may not use this route.")
+        return True
+    return not caller.key.allow.isdisjoint(map(str.lower, names))
 
 
 class Gate:
@@ -78,6 +83,7 @@ class Gate:
         if not self._ring.requires_key or self._is_open(scope):
             await self._app(scope, receive, send)
             return
+        await self._ring.refresh()
         token = _caller.set(self._admitted(scope))
         try:
             await self._app(scope, receive, send)

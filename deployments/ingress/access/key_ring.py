@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import logging
+import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from config.access import ApiKey, KeyFileError, digest_of, environment_keys, read_keys
@@ -27,7 +29,7 @@ class KeyRing:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._stamp = _stamp(path) if path is not None else None
-        self._keys = read_keys(path) if path is not None else environment_keys()
+        self._keys = _by_digest(read_keys(path) if path is not None else environment_keys())
         self._looked = time.monotonic()
         self._allowances: dict[Limits, Allowance] = {}
 
@@ -39,14 +41,10 @@ class KeyRing:
     def find(self, presented: bytes) -> ApiKey | None:
         """The key of these bytes, unless it has expired.
 
-        Every key is compared, as hashes of one size, so that the time tells nothing.
+        It is looked up by its SHA-256: how long that takes tells of a digest that nobody can
+        choose, and so nothing of any key.
         """
-        self._refresh()
-        digest = digest_of(presented)
-        found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
+        found = self._keys.get(digest_of(presented))
         if found is not None and found.expires is not None and found.expires <= time.time():
             return None
         return found
@@ -59,20 +57,33 @@ class KeyRing:
             allowance = self._allowances[limits] = Allowance(*limits[1:])
         return allowance
 
-    def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Read the file again if it has changed, in a thread; meanwhile others use what there was.
+
+        Ten thousand keys are seconds of parsing.
+        """
         now = time.monotonic()
         if self._path is None or now - self._looked < LOOK_S:
             return
-        self._looked = now
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
+        self._looked = math.inf  # nobody else looks until this has ended
         try:
-            self._keys = read_keys(self._path)
+            stamp = _stamp(self._path)
+            if stamp != self._stamp:
+                await self._read(self._path)
+                self._stamp = stamp
+        finally:
+            self._looked = now
+
+    async def _read(self, path: Path) -> None:
+        try:
+            self._keys = _by_digest(await asyncio.to_thread(read_keys, path))
             logger.info("Read %d keys.", len(self._keys))
         except KeyFileError as error:
             logger.error("The keys stay as they were: %s", error)
+
+
+def _by_digest(keys: Iterable[ApiKey]) -> dict[bytes, ApiKey]:
+    return {key.digest: key for key in keys}
 
 
 def _stamp(path: Path) -> Stamp | None:
