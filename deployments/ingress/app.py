@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from deployments.ingress.access.gate import Gate, check_allowed
+from deployments.ingress.access.gate import Gate, check_allowed, may_use
 from deployments.ingress.bodies import BodyDeadline, read_json
 from deployments.ingress.errors import ErrorBoundary
 from deployments.ingress.keep_alive import KeepingAlive, keep_alive_of
@@ -119,6 +119,8 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
         elif endpoint.body is not None:
             body = await read_json(request, endpoint.body, max_bytes)
         seconds = keep_alive_of(request, body)
+        if not may_use(model_control.TAG):  # others use the model too
+            seconds = None
         reply = await endpoint.handler(server, request, body)
         answer = _answer(reply) if isinstance(reply, BaseModel) else reply
         return answer if seconds is None else KeepingAlive(answer, server.clients, seconds)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, PlainValidator, WithJsonSchema
 
-PINNED = math.inf
+from deployments.model_cache.slot import PINNED
+
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 """Those of Go's durations, which Ollama's clients send."""
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)

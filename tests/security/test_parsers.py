@@ -23,7 +23,8 @@ from starlette.requests import Request
 from deployments.ingress.access.hosts import check_hosts
 from deployments.ingress.document_inputs import Input, Reference, find_input
 from deployments.ingress.errors import RequestRefused
-from deployments.ingress.keep_alive_fields import LIMIT_S, PINNED, parse_keep_alive
+from deployments.ingress.keep_alive_fields import LIMIT_S, parse_keep_alive
+from deployments.model_cache.slot import PINNED
 from models.anomaly.uploads import read_table
 from models.documents.selection import parse_pages, select_pages
 from models.errors import InvalidInputError, ModelLoadError, UnsupportedInputError

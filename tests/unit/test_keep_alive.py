@@ -12,10 +12,13 @@ from PIL import Image
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
+from config.access import ApiKey, digest_of
+from deployments.ingress.access import key_ring
 from deployments.ingress.app import all_endpoints
 from deployments.ingress.keep_alive import KeepingAlive
-from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields, parse_keep_alive
+from deployments.ingress.keep_alive_fields import KeepAliveFields, parse_keep_alive
 from deployments.ingress.observing.request_record import RequestRecord, note_model, recording
+from deployments.model_cache.slot import PINNED
 from models.types.common import Usage
 from models.types.pages import OcrResult, Page
 from models.types.texts import EmbeddingResult
@@ -110,6 +113,21 @@ def test_the_replicas_are_told_after_the_reply(
     assert http.post("/v1/embeddings", json=EMBED | fields, headers=headers).status_code == 200
     assert kept(replicas) == [("embedding-model", seconds)]
     assert [method for method, _ in replicas.calls] == ["embed", "keep_model"]
+
+
+@pytest.mark.parametrize(("tag", "told"), [("embeddings", False), ("Model control", True)])
+def test_a_key_that_may_not_move_models_cannot_keep_or_drop_them(
+    monkeypatch: pytest.MonkeyPatch, tag: str, told: bool
+) -> None:
+    key = ApiKey("a", digest_of(b"key"), allow=frozenset({"embeddings", tag.lower()}))
+    monkeypatch.setattr(key_ring, "environment_keys", lambda: (key,))
+    http, replicas = client()
+    headers = {"authorization": "Bearer key", "x-keep-alive": "-1"}
+    assert http.post("/v1/embeddings", json=EMBED, headers=headers).status_code == 200
+    assert kept(replicas) == ([("embedding-model", PINNED)] if told else [])
+    reply = http.post("/v1/embeddings", json=EMBED | {"keep_alive": 0}, headers=headers)
+    assert reply.status_code == 200
+    assert len(kept(replicas)) == 2 * told
 
 
 def test_without_it_nobody_is_told() -> None:

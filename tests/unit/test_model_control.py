@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.ingress.keep_alive_fields import PINNED
+from deployments.model_cache.slot import PINNED
 from models.errors import ModelLoadError
 from models.types.status import ModelStatus, ReplicaStatus
 from tests.fakes import FakeReplicas, make_client

@@ -14,11 +14,12 @@ from starlette.responses import Response
 
 from config.catalog import ModelSpec
 from deployments.ingress.client_base import TaskClient
-from deployments.ingress.keep_alive_fields import PINNED, KeepAliveFields
+from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.models import ModelObject, describe_model, find_model, percent_of
 from deployments.ingress.schemas import Body, ModelName, Reply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
+from deployments.model_cache.slot import PINNED
 from models.types.status import ModelStatus
 
 TAG = "model control"
