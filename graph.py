@@ -96,7 +96,7 @@ def _autoscaling(settings: TaskSettings, *, preloads: bool) -> dict[str, Any]:
         "upscale_delay_s": 2,
         "look_back_period_s": look_back_s,
         "metrics_interval_s": min(METRICS_INTERVAL_S, look_back_s / REPORTS),
-        "downscale_to_zero_delay_s": settings.idle_timeout_s - look_back_s,
+        "downscale_delay_s": settings.idle_timeout_s - look_back_s,  # also of the last one
         "policy": {"policy_function": f"{scaling.__name__}:by_requests_and_keep_alive"},
     }
 

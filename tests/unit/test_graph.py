@@ -45,11 +45,12 @@ def _scaling(**settings: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seconds", [1, 10, 60])
-def test_tasks_scale_to_zero_after_the_idle_time(seconds: float) -> None:
+def test_replicas_stop_after_the_idle_time(seconds: float) -> None:
     scaling = _scaling(embedding={"idle_timeout_s": seconds, "max_replicas": 3})
     assert (scaling["min_replicas"], scaling["initial_replicas"]) == (0, 0)
     assert scaling["max_replicas"] == 3
-    assert scaling["look_back_period_s"] + scaling["downscale_to_zero_delay_s"] == seconds
+    assert scaling["look_back_period_s"] + scaling["downscale_delay_s"] == seconds
+    assert "downscale_to_zero_delay_s" not in scaling  # the same delay then
     assert scaling["metrics_interval_s"] * 5 <= scaling["look_back_period_s"]
 
 
