@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from config.catalog import Task
 from deployments.metrics import catalog
-from deployments.metrics.catalog import Metrics
+from deployments.metrics.catalog import Metric, Metrics
 from deployments.model_cache.events import Reason
 from models.base import Model
 from models.batching import BatchListener, BatchStats
@@ -21,7 +21,7 @@ class ReplicaMetrics:
     def __init__(self, task: Task, metrics: Metrics) -> None:
         self._task = task
         self._metrics = metrics
-        self._shown: set[str] = set()
+        self._shown: dict[str, set[Metric]] = {}
         self._preemptions: dict[str, int] = {}
 
     def batches_of(self, model_id: str) -> BatchListener:
@@ -56,11 +56,10 @@ class ReplicaMetrics:
         """Present values, of `models` (the loaded ones) and of those that were loaded before."""
         held = {status.model_id: status.memory_bytes for status in statuses}
         self._metrics.set(catalog.MODELS_LOADED, len(models), task=self._task)
-        self._shown |= models.keys()
-        for model_id in self._shown:
-            held_bytes = held.get(model_id, 0) if model_id in models else 0
-            self._set(catalog.MODEL_BYTES, held_bytes, model_id)
+        for model_id in self._shown.keys() - models.keys():
+            self._clear(model_id)
         for model_id, model in models.items():
+            self._set(catalog.MODEL_BYTES, held.get(model_id, 0), model_id)
             self._sample_engine(model_id, model)
         self._metrics.flush()
 
@@ -85,5 +84,11 @@ class ReplicaMetrics:
         self._preemptions[model_id] = count
         self._metrics.add(catalog.PREEMPTIONS, new, task=self._task, model=model_id)
 
-    def _set(self, metric: catalog.Metric, value: float, model_id: str) -> None:
+    def _clear(self, model_id: str) -> None:
+        """The model is gone: a gauge would show its last value for ever."""
+        for metric in self._shown.pop(model_id):
+            self._metrics.set(metric, 0, task=self._task, model=model_id)
+
+    def _set(self, metric: Metric, value: float, model_id: str) -> None:
+        self._shown.setdefault(model_id, set()).add(metric)
         self._metrics.set(metric, value, task=self._task, model=model_id)

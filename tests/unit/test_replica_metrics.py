@@ -112,6 +112,16 @@ def test_a_generation_engine_is_sampled(seen: FakeMetrics, metrics: ReplicaMetri
     assert seen.totals["inference_preemptions", A] == 4
 
 
+def test_nothing_of_a_model_that_is_gone_keeps_its_last_value(
+    seen: FakeMetrics, metrics: ReplicaMetrics
+) -> None:
+    metrics.sample([ModelStatus("a", "loaded", 42)], {"a": Engine(), "b": Queue()})
+    metrics.sample([], {"b": Queue()})
+    gauges = ("model_bytes", "running_sequences", "queued_cost", "kv_cells_used", "kv_cells")
+    assert [seen.values[f"inference_{name}", A] for name in gauges] == [[0]] * len(gauges)
+    assert seen.values["inference_queued_cost", ("embedding", "b")] == [64]
+
+
 def test_what_waits_for_an_encoder_is_sampled(seen: FakeMetrics, metrics: ReplicaMetrics) -> None:
     metrics.sample([], {"a": Queue()})
     assert seen.values["inference_queued_cost", A] == [64]
