@@ -176,10 +176,10 @@ class ModelReplica(Generic[M]):
         for model_id, model in self._models.loaded().items():
             if not model.alive:
                 raise EngineDeadError(f"The engine of '{model_id}' has stopped.")
-        if self._models.in_flight:
-            return
         if stuck := self._models.stuck():
             raise EngineDeadError(f"Loads that do not end: {', '.join(stuck)}.")
+        if self._models.in_flight:
+            return
         if self._models.empty and (complaint := self._memory.complaint()):
             raise EngineDeadError(complaint)
 

@@ -126,12 +126,10 @@ class ModelCache(Generic[M]):
         )
 
     def stuck(self) -> list[str]:
-        """Models whose load was given up although its thread still runs."""
-        return [
-            name
-            for name, slot in self._slots.items()
-            if slot.loading is not None and slot.error is not None
-        ]
+        """Models whose load was given up although its thread still runs, and that are worth a new
+        process: at once while no request is in flight, else after twice the time."""
+        times = 2 if self.in_flight else 1
+        return [name for name, slot in self._slots.items() if self._loads.stuck(slot, times)]
 
     def holds_replica(self, idle_timeout_s: float) -> bool:
         """Whether a client asked for a model longer than an idle replica stays."""

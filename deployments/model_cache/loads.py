@@ -79,9 +79,14 @@ class ModelLoads(Generic[M]):
             slot.fetching = _watched(self._fetch(slot))
         await asyncio.shield(slot.fetching)
 
+    def stuck(self, slot: Slot[M], times: int = 1) -> bool:
+        """Whether a load has made no progress for so many times the limit."""
+        still_s = self._clock() - slot.progress_at
+        return slot.loading is not None and still_s > times * self._limits.stuck_s
+
     def give_up_when_stuck(self, slot: Slot[M]) -> None:
         """A thread cannot be ended: its model counts as failed until its replica is replaced."""
-        if slot.loading is not None and self._clock() - slot.progress_at > self._limits.stuck_s:
+        if self.stuck(slot):
             slot.error = ModelLoadError(f"Loading the model '{slot.spec.id}' does not end.")
 
     async def _load(self, slot: Slot[M]) -> M:

@@ -85,7 +85,7 @@ async def test_memory_that_stays_without_models_is_a_reason_to_be_replaced(
     await replica.check_health()
 
 
-async def test_a_load_that_never_ends_is_a_reason_once_nothing_else_is_in_flight(
+async def test_a_load_that_never_ends_is_a_reason_sooner_while_nothing_else_is_in_flight(
     replica: Any, loader: Loader, clock: Clock
 ) -> None:
     loader.slow = ("a",)
@@ -99,6 +99,10 @@ async def test_a_load_that_never_ends_is_a_reason_once_nothing_else_is_in_flight
         await replica.check_health()
     with pytest.raises(EngineDeadError, match="do not end: a"):
         await replica.check_health()
+    clock.now += 1000
+    async with replica._models.use("b"):
+        with pytest.raises(EngineDeadError, match="do not end: a"):
+            await replica.check_health()
     loader.gate.set()
     await until(lambda: not replica._models.stuck())
     await replica.check_health()
