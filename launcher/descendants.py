@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import psutil
 
+VITAL = frozenset({"gcs_server", "raylet"})
+"""Ray replaces whatever else ends, or goes on without it."""
 POLL_S = 0.02
 KILL_S = 5.0
 """What a killed process may take to be gone."""
@@ -19,20 +21,20 @@ class Descendants:
         self._ancestor = psutil.Process(pid)
         self._seen: set[psutil.Process] = set()
         self._stopped: set[psutil.Process] = set()
-        self._children: dict[psutil.Process, str] = {}
+        self._vital: dict[psutil.Process, str] = {}
 
     def look(self) -> None:
         """Remember those that are there now."""
-        self._children = {}
         for child in self._ancestor.children():
             with suppress(psutil.NoSuchProcess):  # it ended since it was listed
-                self._children[child] = child.name()
+                if (name := child.name()) in VITAL:
+                    self._vital[child] = name
         alive = {process for process in self._seen if not _ended(process)}
         self._seen = alive | set(self._ancestor.children(recursive=True))
 
     def lost(self) -> list[str]:
-        """Names of those that were its children and have ended: Ray cannot go on without them."""
-        return [name for process, name in self._children.items() if _ended(process)]
+        """Names of those that have ended and without which Ray cannot go on."""
+        return [name for process, name in self._vital.items() if _ended(process)]
 
     def end_stopped(self) -> None:
         """Kill those that are stopped (SIGSTOP) and were so at the last call.
@@ -45,12 +47,11 @@ class Descendants:
                 process.kill()
         self._stopped = stopped
 
-    def end(self, grace_s: float) -> int:
-        """Wait for all to end, then kill what is left; returns how many had to be killed."""
+    def end(self, grace_s: float) -> None:
+        """Wait for all to end, then kill what is left."""
         self.look()
-        alive = self._wait(grace_s)
+        self._wait(grace_s)
         self.kill()
-        return alive
 
     def kill(self) -> None:
         """End all at once."""
@@ -60,17 +61,14 @@ class Descendants:
                 process.kill()
         self._wait(KILL_S)
 
-    def _wait(self, limit_s: float) -> int:
-        """How many are alive when all have ended or the time is over.
+    def _wait(self, limit_s: float) -> None:
+        """Until all have ended or the time is over.
 
         Zombies have ended: in a container nobody may ever collect orphans.
         """
         end = time.monotonic() + limit_s
-        while (alive := sum(not _ended(process) for process in self._seen)) > 0:
-            if time.monotonic() >= end:
-                break
+        while time.monotonic() < end and not all(map(_ended, self._seen)):
             time.sleep(POLL_S)
-        return alive
 
 
 def _ended(process: psutil.Process) -> bool:

@@ -70,12 +70,28 @@ def test_orphans_are_remembered_and_killed(family: list[psutil.Process]) -> None
     ancestor, child, grandchild = family
     descendants = Descendants(ancestor.pid)
     descendants.look()
-    assert descendants.lost() == []
     child.kill()
-    assert wait_until(lambda: descendants.lost() != [])
-    assert descendants.end(grace_s=0) >= 1
+    assert wait_until(lambda: ended(child))
+    descendants.end(grace_s=0)
     assert ended(grandchild)
     assert not ended(ancestor)
+
+
+@pytest.mark.parametrize("vital", [True, False])
+def test_only_what_ray_cannot_replace_is_lost(
+    family: list[psutil.Process], vital: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ancestor, child, _ = family
+    name = child.name()
+    monkeypatch.setattr("launcher.descendants.VITAL", {name} if vital else {"raylet"})
+    descendants = Descendants(ancestor.pid)
+    descendants.look()
+    assert descendants.lost() == []
+    child.kill()
+    assert wait_until(lambda: ended(child))
+    for _ in range(2):
+        assert descendants.lost() == ([name] if vital else [])
+        descendants.look()
 
 
 def test_a_child_may_end_while_it_is_looked_at(
@@ -103,14 +119,20 @@ def test_those_that_stay_stopped_are_killed(family: list[psutil.Process]) -> Non
     assert not ended(child)
 
 
-def test_those_who_end_in_time_are_not_killed(family: list[psutil.Process]) -> None:
+def test_those_who_end_in_time_are_not_killed(
+    family: list[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[bool] = []  # of each that is killed
     ancestor, child, grandchild = family
     descendants = Descendants(ancestor.pid)
     descendants.look()
     timer = threading.Timer(0.2, lambda: [child.terminate(), grandchild.terminate()])
     timer.start()
-    assert descendants.end(grace_s=5) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "kill", lambda process: alive.append(not ended(process)))
+        descendants.end(grace_s=30)
     timer.join()
+    assert not any(alive)
 
 
 def wait_until(true: Callable[[], bool]) -> bool:
