@@ -11,6 +11,8 @@ from launcher.front import Front
 STOPPED_CHECK_S = 1.0
 LOOK_S = 10.0
 """Listing all processes of a machine costs a hundred times what asking for the known ones does."""
+FRONT_TRIES = 5
+"""How often in a row a front may fail to start: its port or memory may be taken for a moment."""
 
 
 class Supervisor:
@@ -20,12 +22,13 @@ class Supervisor:
         self._front = front
         self._descendants = descendants
         self._checked = self._looked = time.monotonic()
+        self._failures = 0
         self.gave_up = False
 
     def check(self) -> None:
         """To be called a few times a second. Raises LaunchError when only a new start helps."""
         now = time.monotonic()
-        if (self._front is not None and self._front.revive()) or now - self._looked >= LOOK_S:
+        if self._revived_front() or now - self._looked >= LOOK_S:
             self._descendants.look()
             self._looked = now
         if now - self._checked >= STOPPED_CHECK_S:
@@ -34,3 +37,17 @@ class Supervisor:
         if lost := self._descendants.lost():
             self.gave_up = True
             raise LaunchError(f"Ray's process '{lost[0]}' has ended unexpectedly.")
+
+    def _revived_front(self) -> bool:
+        """Whether the front had to be started again. Raises LaunchError when it cannot be."""
+        if self._front is None:
+            return False
+        try:
+            revived = self._front.revive()
+        except (LaunchError, OSError) as error:
+            self._failures += 1
+            if self._failures == FRONT_TRIES:
+                raise LaunchError(str(error)) from error
+            return False
+        self._failures = 0
+        return revived
