@@ -69,17 +69,20 @@ class Front:
             time.sleep(POLL_S)
 
     def open(self) -> None:
-        """Let requests in."""
+        """Let requests in; one that has ended does when it is started again."""
         self._state = OPEN
-        self._ask(OPEN)
+        self._obeys()
 
     def shut(self) -> None:
         """Answer new requests with 503 from now on; those under way go on."""
         self._state = SHUT
-        self._ask(SHUT)
+        self._obeys()
 
     def revive(self) -> bool:
-        """Start it again if it has ended or hangs; whether that was needed."""
+        """Start it again if it has ended or hangs; whether that was needed.
+
+        Raises LaunchError or OSError if it does not start; it may be tried again.
+        """
         if self._process is not None and self._process.poll() is None and self._obeys():
             return False
         self.stop()

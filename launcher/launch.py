@@ -112,11 +112,14 @@ class Launch:
         deadline = threading.Timer(STOP_DEADLINE_S, self._end_at_once, (FAILED,))
         deadline.daemon = True
         deadline.start()
-        complete = not self._supervisor.gave_up and self._server.stop()
-        if self._front is not None:
-            self._front.stop()  # last: until now clients were told that it ends
-        self._descendants.end(GRACE_S if complete else 0)
-        deadline.cancel()
+        complete = False
+        try:
+            complete = not self._supervisor.gave_up and self._server.stop()
+        finally:
+            if self._front is not None:
+                self._front.stop()  # last: until now clients were told that it ends
+            self._descendants.end(GRACE_S if complete else 0)
+            deadline.cancel()
 
     def _end_at_once(self, status: int) -> None:
         """Kill every process of the server, this one included."""

@@ -148,6 +148,19 @@ def test_one_that_is_lost_is_started_again(
     assert running.get("/").status == 200
 
 
+def test_one_that_is_gone_is_told_when_it_is_back(running: Fronted) -> None:
+    [process] = processes_of(running)
+    process.kill()
+    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    running.front.shut()
+    running.front.revive()
+    assert running.get("/").status == 503
+    running.front.stop()
+    running.front.open()
+    running.front.revive()
+    assert running.get("/").status == 200
+
+
 def test_its_own_socket_is_for_its_owner(tmp_path: Path) -> None:
     with fronted(tmp_path):
         assert (tmp_path / "front.sock").stat().st_mode & 0o777 == 0o600

@@ -72,6 +72,9 @@ class Server:
 class Childless:
     """Stands in for the processes: there are none."""
 
+    def __init__(self) -> None:
+        self.graces: list[float] = []
+
     def look(self) -> None:
         return
 
@@ -81,9 +84,8 @@ class Childless:
     def end_stopped(self) -> None:
         return
 
-    def end(self, grace_s: float) -> int:
-        del grace_s
-        return 0
+    def end(self, grace_s: float) -> None:
+        self.graces.append(grace_s)
 
 
 class Front:
@@ -120,10 +122,11 @@ def handlers_untouched_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def launching(
-    probe: HttpProbe, server: Server, front: Front | None = None, drain_s: float = 30
-) -> Launch:
+    probe: HttpProbe, server: Server, front: Front | None = None, drain_s: float = 30,
+    processes: Childless | None = None,
+) -> Launch:  # fmt: skip
     return Launch(
-        server, front, "http://here", probe, Childless(), Path("unused"), drain_s  # type: ignore[arg-type]
+        server, front, "http://here", probe, processes or Childless(), Path("unused"), drain_s  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -249,3 +252,19 @@ def test_a_start_that_fails_opens_nothing(silent: HttpProbe) -> None:
     with pytest.raises(LaunchError):
         launching(silent, Server("no such module"), front).run()
     assert front.events == ["start", "stop with 0"]
+
+
+def test_what_goes_wrong_in_the_end_leaves_nothing_running(
+    answering: HttpProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_module, "StopSignals", Signalled)
+
+    class Broken(Server):
+        def stop(self) -> bool:
+            raise ConnectionError("Ray is gone")
+
+    front, processes = Front(), Childless()
+    with pytest.raises(ConnectionError):
+        launching(answering, Broken(), front, processes=processes).run()
+    assert front.events[-1] == "stop with 0"
+    assert processes.graces == [0]
