@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ from config.catalog import ModelSpec, Task
 from config.settings import AppConfig
 from deployments.client_tokens import ClientTokens
 from deployments.engines import encoder
-from deployments.replica import ModelReplica
+from deployments.replica import ModelReplica, batched
 from models.base import Encoder
 from models.encoders.embedding_cache import EmbeddingCache
 from models.errors import ModelError
@@ -66,7 +65,7 @@ class Embedding(ModelReplica[Encoder]):
             known = [entry is not None for lookup in lookups for entry in lookup.known]
             self._metrics.looked_up(model_id, len(known), sum(known))
         missing = [lookup.missing for lookup in lookups if lookup.missing is not None]
-        computed = iter(await self._computed(model_id, missing) if missing else ())
+        computed = iter(await batched(self._models.use(model_id), missing) if missing else ())
         results: list[EmbeddingResult | ModelError] = []
         for lookup in lookups:
             result = next(computed) if lookup.missing is not None else None
@@ -74,10 +73,3 @@ class Embedding(ModelReplica[Encoder]):
                 result = self._cache.complete(lookup, result)
             results.append(result)
         return results
-
-    async def _computed(
-        self, model_id: str, requests: list[EmbeddingRequest]
-    ) -> list[EmbeddingResult | ModelError]:
-        """Cancelling the call drops what has not been computed yet."""
-        async with self._models.use(model_id) as model:
-            return await asyncio.wrap_future(model.submit(requests))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -191,13 +192,12 @@ class ModelReplica(Generic[M]):
         self.shutdown()
 
 
-class BatchReplica(ModelReplica[BatchModel[RequestT, ResultT]]):
-    """A task whose calls carry many clients' requests and whose models batch them."""
+async def batched(
+    used: AbstractAsyncContextManager[BatchModel[RequestT, ResultT]], requests: list[RequestT]
+) -> list[ResultT | ModelError]:
+    """One result or error per request, in order, by a model of `ModelCache.use`.
 
-    async def answer(self, model_id: str, requests: list[RequestT]) -> list[ResultT | ModelError]:
-        """One result or error per request, in order. Raises what concerns all of them.
-
-        Cancelling the call drops what has not been computed yet.
-        """
-        async with self._models.use(model_id) as model:
-            return await asyncio.wrap_future(model.submit(requests))
+    Raises what concerns all of them. Cancelling the call drops what has not been computed yet.
+    """
+    async with used as model:
+        return await asyncio.wrap_future(model.submit(requests))

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from config.catalog import ModelSpec, Task
 from deployments.engines import reranker
-from deployments.replica import BatchReplica
+from deployments.replica import ModelReplica, batched
 from models.base import Reranker
 from models.errors import ModelError
 from models.types.texts import RerankRequest, RerankResult
 
 
-class Rerank(BatchReplica[RerankRequest, RerankResult]):
+class Rerank(ModelReplica[Reranker]):
     """Cross-encoders: a query and documents in, one score per document out."""
 
     task: ClassVar[Task] = "rerank"
@@ -23,4 +23,4 @@ class Rerank(BatchReplica[RerankRequest, RerankResult]):
     async def rank(
         self, model_id: str, requests: list[RerankRequest]
     ) -> list[RerankResult | ModelError]:
-        return await self.answer(model_id, requests)
+        return await batched(self._models.use(model_id), requests)
