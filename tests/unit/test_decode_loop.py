@@ -12,7 +12,7 @@ from models.continuous_batching.pacing import PaceLimits
 from models.continuous_batching.sequence import Sequence
 from models.errors import ModelError, OutOfMemoryError
 from models.toy.generator import ByteVocabulary, ToyRunner
-from models.types.generation import SamplingParams, TextDelta
+from models.types.generation import SamplingParams, TextDelta, TokenLogprob
 
 SMALL_CHUNKS = PaceLimits(min_chunk=8, max_chunk=8)
 
@@ -239,7 +239,7 @@ def test_a_sampler_that_cannot_be_made_ends_its_request_alone(
 def test_scores_that_fail_end_their_request_alone() -> None:
     loop = loop_of()
     broken = submit(loop, "broken", "abc")
-    broken.prompt_logprobs = []
+    broken.prompt_logprobs = [TokenLogprob("a", b"a", None)]
     submit(loop, "sound", "abd", max_new=3)
 
     def fail(index: int) -> Any:
