@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from config.settings import AppConfig, EmbeddingSettings
+from deployments import embedding
 from deployments.embedding import Embedding
+from deployments.replica import batched
 from models.encoders.cl100k import TOKENS
 from models.types.texts import EmbeddingRequest
 from tests.fakes import FakeReplicas, make_client, spec
@@ -49,15 +51,16 @@ def vectors_of(client: Any, inputs: Any, **fields: Any) -> tuple[Any, int]:
     return np.array(rows), reply.json()["usage"]["total_tokens"]
 
 
-def test_what_is_remembered_is_what_was_computed(client: Any, replica: Embedding) -> None:
+def test_what_is_remembered_is_what_was_computed(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     computed: list[tuple[Any, ...]] = []
-    submit = replica._computed
 
-    async def recorded(model_id: str, requests: list[EmbeddingRequest]) -> Any:
+    async def recorded(used: Any, requests: list[EmbeddingRequest]) -> Any:
         computed.extend(request.inputs for request in requests)
-        return await submit(model_id, requests)
+        return await batched(used, requests)
 
-    replica._computed = recorded  # type: ignore[method-assign]
+    monkeypatch.setattr(embedding, "batched", recorded)
     first, first_tokens = vectors_of(client, ["one", "two"])
     mixed, mixed_tokens = vectors_of(client, ["two", "three", "one"])
     again, again_tokens = vectors_of(client, ["one", "two"])
