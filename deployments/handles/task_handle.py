@@ -143,11 +143,12 @@ class TaskHandle:
         self._breaker.check(model_id)
         first_refused: float | None = None
         while True:
-            known = self._known_dead()
+            known, came = self._known_dead(), False
             try:
                 async with aclosing(send(method, *args)) as items:
                     item = await self._wake.first(anext(items, _END))
                     while item is not _END:
+                        came = True
                         if begun():  # before that, what came may only say that the call was taken
                             self._breaker.answered(model_id)
                         yield item
@@ -160,7 +161,7 @@ class TaskHandle:
             except (*SERVE_REFUSALS, AioRpcError) as error:
                 self._raise_ours(error)
             except RayActorError as error:
-                if error.actor_id not in known:
+                if came or error.actor_id not in known & self._known_dead():
                     raise self._lost(model_id, error) from error
                 now = self._dead[error.actor_id] = self._clock()
                 first_refused = now if first_refused is None else first_refused
@@ -209,6 +210,7 @@ class TaskHandle:
         if isinstance(error, DeploymentUnavailableError):
             raise ModelLoadError(f"The {self.task} deployment is not available.") from error
         if isinstance(error, AioRpcError):
+            logger.warning("The connection to a %s replica broke: %s", self.task, error.code())
             raise ReplicaLostError(f"The connection to a {self.task} replica broke.") from error
         raise error
 

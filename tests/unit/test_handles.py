@@ -178,6 +178,30 @@ async def test_a_replica_that_was_only_out_of_reach_can_be_lost_later() -> None:
     assert len(handle.responses) == 3
 
 
+async def test_what_a_replica_has_begun_was_not_refused() -> None:
+    """However recently it was out of reach: what has begun is not sent again."""
+    task, handle = task_handle(died(1), "vectors", (["a"], died(1)), (["never"], None))
+    assert await task.call("embed", "model") == "vectors"
+    items = task.stream("embed", "model", begun=lambda: True)
+    assert await anext(items) == "a"
+    with pytest.raises(ReplicaLostError):
+        await anext(items)
+    assert len(handle.responses) == 3
+
+
+async def test_a_call_that_was_under_way_for_long_was_not_refused() -> None:
+    clock, fit = Clock(), Gate(died(1))
+    task, handle = task_handle(died(1), "vectors", fit, "never", clock=clock)
+    assert await task.call("embed", "model") == "vectors"
+    fitting = asyncio.create_task(task.call_once("embed", "model"))
+    await settle()
+    clock.now = 11
+    fit.open()
+    with pytest.raises(ReplicaLostError):
+        await fitting
+    assert len(handle.responses) == 3
+
+
 async def test_a_connection_that_breaks_is_a_loss() -> None:
     broken = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), "10.0.0.1:1234 reset")
     task, _ = task_handle(broken, "vectors")
