@@ -51,6 +51,7 @@ def test_a_neighbour_is_never_pushed_out(folder: Path, neighbour: subprocess.Pop
         "The model 'qwen' needs 3.00 GB of the memory of cuda:0; 2.00 GB of 8.00 GB are free. "
         "Held by: 'llama' 6.00 GB."
     )
+    assert refused.value.missing == GB
     assert [h.model_id for h in holdings(folder)] == ["llama", "llama"]
     ours.take("qwen", {"cuda:0": 2 * GB}, ALL)
     assert ours.room("cuda:0", ALL["cuda:0"], without="none") == 0

@@ -233,8 +233,11 @@ def test_two_replicas_of_one_card(tmp_path: Path, gguf: Path, neighbour: int) ->
     held = {h.model_id: h.n_bytes for h in holdings(book) if h.place == "cuda:0"}
     assert set(held) == {"a", "b"}
     assert max(held.values()) <= half.gpu_bytes
-    with pytest.raises(MemoryRefusedError, match=r"'c' needs .* of GPU memory.*Held by: 'b'"):
+    with pytest.raises(
+        MemoryRefusedError, match=r"'c' needs .* of GPU memory.*Held by: 'b'"
+    ) as full:
         second.load(spec("llama_cpp", id="c"))
+    assert 0 < full.value.missing < half.gpu_bytes
     second.memory.release("b")
     assert second.memory.options("b") == {}
     assert {h.model_id for h in holdings(book)} == {"a"}
