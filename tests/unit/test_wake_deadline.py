@@ -79,8 +79,9 @@ async def test_a_replica_that_ends_after_the_first_look_is_missed_at_the_next() 
     async def running() -> int:
         return next(replicas)
 
+    wake = WakeDeadline("embedding", running, 0.01)
     with pytest.raises(LoadTimeoutError):
-        await WakeDeadline("embedding", running, 0.01).first(asyncio.Event().wait())
+        await asyncio.wait_for(wake.first(asyncio.Event().wait()), 60)
 
 
 async def test_a_look_that_fails_is_logged_and_repeated(caplog: pytest.LogCaptureFixture) -> None:
@@ -91,6 +92,7 @@ async def test_a_look_that_fails_is_logged_and_repeated(caplog: pytest.LogCaptur
             raise error
         return 0
 
+    wake = WakeDeadline("embedding", running, 0.01)
     with pytest.raises(LoadTimeoutError):
-        await WakeDeadline("embedding", running, 0.01).first(asyncio.Event().wait())
+        await asyncio.wait_for(wake.first(asyncio.Event().wait()), 60)
     assert "no controller" in caplog.text
