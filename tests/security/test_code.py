@@ -60,8 +60,8 @@ def test_templates_are_rendered_in_one_place() -> None:
     assert all(name.startswith("models/chat/") for name in files)
 
 
-def test_keys_are_compared_in_constant_time_only() -> None:
-    """No `==` of a digest anywhere: `hmac.compare_digest` of hashes of one size."""
+def test_no_key_is_compared() -> None:
+    """They are looked up by their digest, which nobody can choose: nothing for a clock to tell."""
     compared = [
         ast.unparse(node)
         for name, node in nodes(ast.Compare)

@@ -88,6 +88,37 @@ async def test_where_texts_are_cut_one_context_is_computed(
     assert computed == [ENCODER_TOKENS]
 
 
+ONE = {**CHAT, "messages": [{"role": "user", "content": "hi"}]}
+FAR = 999_999_999
+OUT_OF_BOUNDS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/completions", {**CHAT, "prompt": [FAR]}),
+    ("/v1/completions", {**CHAT, "logit_bias": {str(FAR): 1}, "prompt": "x"}),
+    ("/v1/completions", {**CHAT, "logprobs": 100_000, "prompt": "x"}),
+    ("/v1/chat/completions", {**ONE, "logit_bias": {str(FAR): 1}}),
+    ("/v1/chat/completions", {**ONE, "logit_bias": {"-1": 1}}),
+    ("/v1/chat/completions", {**ONE, "logit_bias": {str(n): 1 for n in range(100_000)}}),
+    ("/v1/chat/completions", {**ONE, "min_tokens": 1_000_000, "max_tokens": 1}),
+    ("/v1/chat/completions", {**ONE, "max_tokens": 10**9}),
+    ("/v1/chat/completions", {**ONE, "n": 2**63}),
+    ("/v1/chat/completions", {**ONE, "n": 1_000_000}),
+    ("/v1/chat/completions", {**ONE, "logprobs": True, "top_logprobs": 100_000}),
+    ("/v1/chat/completions", {**ONE, "seed": 2**70}),
+    ("/v1/chat/completions", {**ONE, "top_k": -(2**31), "n_keep": -(10**9)}),
+    ("/v1/detokenize", {**CHAT, "tokens": [FAR]}),
+    ("/v1/embeddings", {**TEXT_MODEL, "input": [FAR]}),
+    ("/decode", {"ids": [[FAR]]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), OUT_OF_BOUNDS, ids=lambda value: str(value)[-40:])
+async def test_numbers_out_of_bounds_reach_no_engine(
+    toys: ToyServer, computed: list[int], path: str, body: dict[str, Any]
+) -> None:
+    reply = await call(toys.app, "POST", path, json.dumps(body).encode(), JSON)
+    assert assert_error(reply, 400)["param"].partition(".")[0] in body
+    assert computed == []
+
+
 STRANGERS, FIRST = 10_000, 1_000
 NAMED = [
     *(("POST", path) for path in (

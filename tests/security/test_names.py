@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from urllib.parse import quote
@@ -93,3 +94,17 @@ async def test_headers_choose_no_model(toys: ToyServer) -> None:
         headers = {**JSON, "serve_multiplexed_model_id": name, "x-session-id": name}
         reply = await call(toys.app, "POST", "/v1/embeddings", body, headers)
         assert reply.json() == plain.json()
+
+
+async def test_one_request_id_for_all_mixes_up_nothing(toys: ToyServer) -> None:
+    def body(number: int) -> bytes:
+        return json.dumps({**SAMPLES["/v1/rerank"], "query": f"the sea of {number}"}).encode()
+
+    async def results(number: int, headers: dict[str, str]) -> Any:
+        reply = await call(toys.app, "POST", "/v1/rerank", body(number), {**JSON, **headers})
+        return reply.json()["results"]
+
+    alone = [await results(number, {}) for number in range(50)]
+    shared = {"x-request-id": "one-for-all"}
+    assert await asyncio.gather(*(results(number, shared) for number in range(50))) == alone
+    assert len({str(result) for result in alone}) > 1
