@@ -19,6 +19,8 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 MAX_FIELDS = 64
 FORM = "multipart/form-data"
 SLOWEST_BYTES_PER_S = 64 << 10
+LENGTH_DIGITS = 18
+"""Python refuses to read numbers of thousands."""
 
 
 def media_type(request: Request) -> str:
@@ -67,7 +69,7 @@ async def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes,
         raise RequestRefused(415, "Compressed bodies are not accepted.")
     refusal = RequestRefused(413, f"The body is larger than the limit of {max_bytes} bytes.")
     announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > max_bytes:
+    if not announced.isdecimal() or len(announced) > LENGTH_DIGITS or int(announced) > max_bytes:
         raise refusal
     count = 0
     async for chunk in request.stream():

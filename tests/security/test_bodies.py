@@ -70,7 +70,7 @@ async def test_an_announced_length_is_refused_before_a_byte_is_read(
         raise AssertionError
         yield b""
 
-    for length in (str(1 << 40), "9" * 4000, "-1", "1e3", ""):
+    for length in (str(1 << 40), "9" * 5000, "-1", "1e3", ""):
         for kind in media_types(endpoint):
             headers = {"content-type": kind, "content-length": length}
             reply = await call(app, endpoint.method, endpoint.path, unread(), headers)
