@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 CANARY = "canary-7351"
-LONG = '"' + "x" * 1_000_000 + '"'
+LONG = '"' + "x" * 1_000_001 + '"'
+"""One more character than a text may have."""
 DEEP = 100_000
 NOT_FINITE = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")
 HUGE = ("9223372036854775808", "-9223372036854775809", "1" + "0" * 5000)
