@@ -4,6 +4,7 @@ SHELL := bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8000
+QUICK ?=
 ARGS ?=
 # The first Python that is new enough, else whichever there is, for preflight.py to refuse.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -44,9 +45,15 @@ fix: $(DEV_INSTALLED) ## mend what ruff can mend
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
-bench: $(DEV_INSTALLED) ## every benchmark; `make bench-<name> ARGS=...` runs one
+# The comparisons that the goals are about, in three quarters of an hour; QUICK=1 in eight minutes.
+BENCHES := footprint graph_overhead embeddings_http llama_server long_prompt ocr anomaly_http wake storm overload
+QUICK_BENCHES := embeddings_http llama_server storm overload
+
+bench: $(DEV_INSTALLED) ## the main benchmarks and docs/performance.md (QUICK=1: few); `make bench-<name> ARGS=...` runs one
 	@$(PY) -m weights fetch
-	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(PY) $$file $(ARGS) || exit; done
+	@for name in $(if $(filter-out 0,$(QUICK)),$(QUICK_BENCHES),$(BENCHES)); do \
+		echo "== $$name"; QUICK=$(QUICK) $(PY) benchmarks/$$name.py $(ARGS) || exit; done
+	@cd benchmarks && ../$(PY) -m harness.page
 
 bench-%: $(DEV_INSTALLED)
 	@$(PY) benchmarks/$(subst -,_,$*).py $(ARGS)

@@ -1,6 +1,6 @@
 """Scoring over HTTP beside the bare library, and single points with and without coalescing.
 
-    python benchmarks/anomaly_http.py [--rounds 5] [--seconds 4]
+    python benchmarks/anomaly_http.py [--rounds 3] [--seconds 3]
 
 Bulk: 100,000 rows of 20 columns in one request, as Arrow and as JSON, beside `score_samples` of the
 same scikit-learn estimator in this process, one thread each; CPU time is that of all processes of

@@ -1,6 +1,6 @@
 """CPU per small embedding request, with coalescing in the ingress and without.
 
-    python benchmarks/coalescing.py [--rounds 5] [--seconds 4]
+    python benchmarks/coalescing.py [--rounds 3] [--seconds 3]
 
 Two servers on the same weights, loaded in turns; CPU time is that of all processes of a server,
 the load generator's not included.

@@ -1,6 +1,6 @@
 """Embeddings and reranking over HTTP: the whole server beside three peers, on the same weights.
 
-    python benchmarks/embeddings_http.py [--rounds 5] [--seconds 4] [--threads 1]
+    python benchmarks/embeddings_http.py [--rounds 3] [--seconds 3] [--threads 1]
 
 The peers: infinity 0.0.77 with its torch engine, a FastAPI server around sentence-transformers, and
 sentence-transformers called in a loop without HTTP (one text after the other, or the request's

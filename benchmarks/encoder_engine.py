@@ -1,6 +1,6 @@
 """The packed encoder against sentence-transformers on the same texts, in process, one thread.
 
-python benchmarks/encoder_engine.py [--rounds 5] [--model ID]
+python benchmarks/encoder_engine.py [--rounds 3] [--model ID]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the graph costs: CPU per small request, beside a bare Starlette app and stock Ray Serve.
 
-    python benchmarks/graph_overhead.py [--rounds 5] [--seconds 4]
+    python benchmarks/graph_overhead.py [--rounds 3] [--seconds 3]
 
 The embedding model is the weightless one, so that all that is measured is the way there and back:
 the front, Serve's proxy, the ingress with its schemas and limits, the handle, the replica. Stock is

@@ -1,6 +1,6 @@
 """Generation beside llama-server: the engine alone, then the whole server over HTTP.
 
-    python benchmarks/llama_server.py [MODEL.gguf] [--rounds 5]
+    python benchmarks/llama_server.py [MODEL.gguf] [--rounds 3]
 
 The peer is the real llama-server out of the prebuilt `xllamacpp` wheel, which is installed into an
 environment of its own below build/ and measured through its HTTP interface on loopback. Everybody

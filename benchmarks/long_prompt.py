@@ -1,6 +1,6 @@
 """What a long prompt costs the streams that run, and what a known beginning saves.
 
-    python benchmarks/long_prompt.py [MODEL.gguf] [--rounds 5]
+    python benchmarks/long_prompt.py [MODEL.gguf] [--rounds 3]
 
 One or four streams decode; a prompt of 1,472 tokens arrives. Reported are the gaps between the
 tokens of the running streams while it is evaluated, as multiples of the same figure before, and the

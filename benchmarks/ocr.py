@@ -1,6 +1,6 @@
 """Pages per second and character error rate of text recognition, against RapidOCR page by page.
 
-    python benchmarks/ocr.py [--rounds 5] [--concurrency 8] [--threads N] [--engine rapidocr]
+    python benchmarks/ocr.py [--rounds 3] [--concurrency 8] [--threads N] [--engine rapidocr]
 
 The same pages of known text, as PNG files, go to the library one after the other (its own settings:
 all cores for each network) and to our engine from as many clients at once; in interleaved rounds of

@@ -1,6 +1,6 @@
 """What a saturating load of embeddings does to a running chat, and the chat to the embeddings.
 
-    python benchmarks/storm.py [--rounds 5] [--seconds 8] [--clients 32] [--args '{"rerank": {}}']
+    python benchmarks/storm.py [--rounds 3] [--seconds 8] [--clients 32] [--args '{"rerank": {}}']
 
 One client reads chat streams and times the gaps between their chunks: alone, then while 32 clients
 keep the embedding task busy from a process of their own. `--args` replaces some of the

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.results import Report, quick
 
 
-def parser(description: str, *, rounds: int = 5, seconds: float = 4) -> argparse.ArgumentParser:
+def parser(description: str, *, rounds: int = 3, seconds: float = 3) -> argparse.ArgumentParser:
     """`--rounds` and `--seconds`; with QUICK=1 they default to two short rounds."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -127,7 +127,8 @@ class Report:
         lines = [line(HEADER), line(["---"] * len(HEADER))] if self.rows else []
         lines += [line(row.cells()) for row in self.rows]
         facts = [f"- {text}: {value}" for text, value in self.facts.items()]
-        about = "; ".join(f"{name} {value}" for name, value in machine().items())
+        there = machine()
+        about = f"{there['cores']} cores of {there['cpu']}, {there['memory']}"
         return "\n".join([f"`{self.command}` ({about})", "", *lines, "", *facts]).rstrip() + "\n"
 
 
@@ -163,7 +164,12 @@ def line(cells: Sequence[str]) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """Median with the range, three significant digits."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
+    median, low, high = map(_digits, (statistics.median(values), min(values), max(values)))
+    return f"{median} ({low}-{high})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def ratio(ours: Sequence[float], peers: Sequence[float]) -> float:
