@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher import core_dumps
 from launcher.configuration import Document, read_config, require_keys
 from launcher.descendants import Descendants
 from launcher.edge import (
@@ -100,6 +101,7 @@ def _fronted(document: Document, folder: Path) -> tuple[Front | None, Document]:
 
 def _prepared(document: Document, folder: Path) -> Document:
     """The document for this machine; the environment of all processes to come is set."""
+    core_dumps.write_none()
     os.environ.update(ray_variables(write_token(folder)))
     # Ray's own 15 would leave four degrees between urgent replicas and those that step aside.
     os.environ.setdefault("RAY_worker_niceness", "5")
