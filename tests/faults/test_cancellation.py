@@ -69,6 +69,10 @@ async def leave_early(server: RunningServer, chance: random.Random) -> None:
     writer.transport.abort()
 
 
+POOLED = 20
+"""Threads that pools may still have started; one for every fiftieth of those who left is a leak."""
+
+
 async def all_leave(server: RunningServer, count: int) -> None:
     chance, places = random.Random(20), asyncio.Semaphore(AT_ONCE)
 
@@ -123,7 +127,7 @@ def test_a_thousand_disconnects_leave_nothing_behind(server: RunningServer) -> N
     after = wait_until_quiet(server)
     assert before.keys() == after.keys()  # no replica has died of it
     for replica, (threads, children) in after.items():
-        assert threads <= before[replica][0] + 4, replica
+        assert threads <= before[replica][0] + POOLED, replica
         assert children <= before[replica][1], replica
     warm_up(server)
 
