@@ -123,7 +123,7 @@ def measure(found: Report, server: Server, rounds: int, seconds: float, times: f
 
 
 def main() -> None:
-    made = parser(__doc__ or "", rounds=2, seconds=20)
+    made = parser(__doc__ or "", rounds=2, seconds=20, quick_seconds=8)
     made.add_argument("--times", type=float, default=10)
     made.add_argument("--max-wait", type=float, default=5, help="coalescing.max_wait_s")
     options = made.parse_args()

@@ -30,6 +30,8 @@ IDLE_S = 11.0
 SECONDS, MEMORY = "seconds to the first answer", "PSS MB"
 WOKEN, BARE = "woken from zero", "plain process"
 ZERO_S = 90.0
+SETTLE_S = 1.0
+"""A model that is said to be unloaded is freed in a thread."""
 WARM_CYCLES = 3
 TOY = {
     "id": "weightless",
@@ -126,6 +128,7 @@ def cycles(found: Report, server: Server, client: httpx.Client, count: int) -> N
             client.post("/v1/models/load", json=body).raise_for_status()
             client.post("/v1/models/unload", json=body).raise_for_status()
             await_unloaded(client, models[task])
+            time.sleep(SETTLE_S)
             memory.append(server.pss_bytes() / 1e6)
         measured = Rounds()
         for last, first in zip(memory[-WARM_CYCLES:], memory[:WARM_CYCLES], strict=True):

@@ -10,14 +10,16 @@ from pathlib import Path
 from harness.results import Report, quick
 
 
-def parser(description: str, *, rounds: int = 3, seconds: float = 3) -> argparse.ArgumentParser:
-    """`--rounds` and `--seconds`; with QUICK=1 they default to two short rounds."""
+def parser(
+    description: str, *, rounds: int = 3, seconds: float = 3, quick_seconds: float = 2
+) -> argparse.ArgumentParser:
+    """`--rounds` and `--seconds`; with QUICK=1 they default to two rounds of `quick_seconds`."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     short = quick()
     made.add_argument("--rounds", type=int, default=2 if short else rounds)
-    made.add_argument("--seconds", type=float, default=min(seconds, 2) if short else seconds)
+    made.add_argument("--seconds", type=float, default=quick_seconds if short else seconds)
     return made
 
 
