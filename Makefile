@@ -47,7 +47,7 @@ fix: $(DEV_INSTALLED) ## mend what ruff can mend
 
 # The comparisons that the goals are about, in three quarters of an hour; QUICK=1 in eight minutes.
 BENCHES := footprint graph_overhead embeddings_http llama_server long_prompt ocr anomaly_http wake storm overload
-QUICK_BENCHES := embeddings_http llama_server storm overload
+QUICK_BENCHES := embeddings_http llama_server storm
 
 bench: $(DEV_INSTALLED) ## the main benchmarks and docs/performance.md (QUICK=1: few); `make bench-<name> ARGS=...` runs one
 	@$(PY) -m weights fetch
