@@ -23,6 +23,7 @@ START_DEADLINE_S = 300.0
 STOP_DEADLINE_S = 60.0
 GRACE_S = 10.0
 """What Ray's processes may take to end after it has been shut down."""
+PROBES, PROBE_S = 8, 0.05
 POLL_S = 0.2
 
 
@@ -83,7 +84,7 @@ class Launch:
         self._descendants.look()
 
     def _wait_until_ready(self) -> None:
-        while not (self._signals.requested or self._probe.alive()):
+        while not (self._signals.requested or self._serves()):
             self._supervisor.check()
             failure = self._server.failure()
             if failure is not None:
@@ -91,6 +92,15 @@ class Launch:
             if self._elapsed_s() > START_DEADLINE_S:
                 raise LaunchError(f"The server is not ready after {START_DEADLINE_S:.0f} s.")
             time.sleep(POLL_S)
+
+    def _serves(self) -> bool:
+        """Once is not enough: Serve's HAProxy is replaced when the application is there, and for a
+        moment the one that knows no application listens beside its successor."""
+        for _ in range(PROBES):
+            if not self._probe.alive():
+                return False
+            time.sleep(PROBE_S)
+        return True
 
     def _wait_until_stopped(self) -> None:
         while not self._signals.requested:

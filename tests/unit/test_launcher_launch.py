@@ -12,7 +12,7 @@ import pytest
 
 from launcher import launch as launch_module
 from launcher.errors import LaunchError
-from launcher.launch import Launch
+from launcher.launch import PROBES, Launch
 from launcher.ports import free_ports
 from launcher.probe import HttpProbe, url_of
 
@@ -135,6 +135,17 @@ def test_alive_means_200(answering: HttpProbe, silent: HttpProbe) -> None:
     assert answering.models() == [{"id": "m", "task": "embedding"}]
     assert not silent.alive()
     assert silent.models() == []
+
+
+def test_a_proxy_that_answers_only_sometimes_does_not_serve_yet(
+    silent: HttpProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([*[True] * (PROBES - 1), False, *[True] * PROBES])
+    monkeypatch.setattr(silent, "alive", lambda: next(answers))
+    launch = launching(silent, Server())
+    assert not launch._serves()
+    assert launch._serves()
+    assert list(answers) == []
 
 
 def test_another_status_is_not_alive(answering: HttpProbe, monkeypatch: pytest.MonkeyPatch) -> None:
