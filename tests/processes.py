@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
+
+
+def of_session(leader: int) -> list[psutil.Process]:
+    """The processes of a session, zombies that nobody waits for left out."""
+    return [process for process in psutil.process_iter() if _belongs(process, leader)]
+
+
+def _belongs(process: psutil.Process, leader: int) -> bool:
+    try:
+        in_session = os.getsid(process.pid) == leader
+        return in_session and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def command_line(process: psutil.Process) -> str:

@@ -22,7 +22,7 @@ import psutil
 
 from launcher.edge import PORTS, private_variables
 from launcher.ports import free_ports
-from tests.processes import command_line
+from tests.processes import command_line, of_session
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -69,14 +69,7 @@ class Node:
         return "Ray runtime started." in output
 
     def processes(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            in_session = os.getsid(process.pid) == self.process.pid
-            return in_session and process.status() != psutil.STATUS_ZOMBIE
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            return False
+        return of_session(self.process.pid)
 
     def replicas(self) -> dict[int, str]:
         """Process id -> name of the deployment, of the replicas on this node."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from models.errors import ModelError
-from models.ocr.images import ImageDecoder, ImageLimits
-from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
+from models.ocr.page_batches import PageImage
+from models.ocr.page_recognizer import PageRecognizer
 from models.toy.faults import Faults
-from models.types.pages import OcrRequest, Page, PixelArray, TextLine
+from models.types.pages import Page, PixelArray, TextLine
 
 PAPER = 200
 
 
-class ToyTextRecognizer:
+class ToyTextRecognizer(PageRecognizer):
     """A deterministic `TextRecognizer`: one line per page, whose text names its size.
 
     Images go through the same decoder as with a real engine; a blank page has no lines. A page has
@@ -31,23 +31,7 @@ class ToyTextRecognizer:
     ) -> None:
         self._faults = Faults.of(faults)
         self._faults.at_load()
-        self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels))
-        self._batches = PageBatches(self._read, batch_pages=4, max_queued=max_queued)
-
-    @property
-    def memory_bytes(self) -> int:
-        return 0
-
-    @property
-    def alive(self) -> bool:
-        return self._batches.alive
-
-    def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:
-        return self._batches.submit(requests)
-
-    def close(self) -> None:
-        self._batches.close()
-        self._decoder.close()
+        super().__init__(n_threads=1, max_pixels=max_pixels, max_queued=max_queued, batch_pages=4)
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
         return [self._page(page) for page in pages]

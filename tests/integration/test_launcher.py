@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import yaml
 
 from launcher.edge import without_haproxy
 from launcher.ports import free_ports
+from tests.processes import of_session
 
 ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 180, 60
@@ -82,14 +82,7 @@ class Server:
 
     def processes(self) -> list[psutil.Process]:
         """Those of its session, zombies that nobody waits for left out."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            in_session = os.getsid(process.pid) == self.process.pid
-            return in_session and process.status() != psutil.STATUS_ZOMBIE
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            return False
+        return of_session(self.process.pid)
 
     def names(self) -> list[str]:
         names = []
