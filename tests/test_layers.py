@@ -104,3 +104,24 @@ def test_every_package_is_installed() -> None:
         for path in (ROOT / root).rglob("__init__.py")
     }
     assert there == set(settings["packages"])
+
+
+def test_nothing_that_changes_is_global() -> None:
+    """What a module assigns to a name in lower case is a logger, a context variable or an alias."""
+    containers = (ast.Set, ast.Dict, ast.List, ast.SetComp, ast.DictComp, ast.ListComp)
+    makers = {"set", "dict", "list", "deque", "defaultdict", "Counter", "Lock", "Condition"}
+
+    def changes(value: ast.expr | None) -> bool:
+        name = value.func if isinstance(value, ast.Call) else None
+        made = getattr(name, "id", getattr(name, "attr", None))
+        return isinstance(value, containers) or made in makers
+
+    found = []
+    for folder in ("config", "deployments", "launcher", "models", "weights"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                targets = getattr(node, "targets", [getattr(node, "target", None)])
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                if changes(getattr(node, "value", None)) and not all(map(str.isupper, names)):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {names}")
+    assert not found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from config.settings import CoalescingSettings
 from deployments.ingress.access.gate import caller_name, spend
@@ -26,6 +27,7 @@ class TaskClient:
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
+        self._telling: set[asyncio.Task[list[Any]]] = set()
 
     async def statuses(self) -> list[ReplicaStatus]:
         """One entry per running replica; wakes none."""
@@ -42,9 +44,16 @@ class TaskClient:
         """As `load_model`, of the weights on the replica's node."""
         return self._replicas.stream("download_model", model_id, begun=lambda: False)
 
-    async def keep(self, model_id: str, seconds: float | None) -> None:
-        """How long a model stays idle in the replicas that run, see `ModelCache.keep`."""
-        await self._replicas.broadcast("keep_model", model_id, seconds)
+    def keep(self, model_id: str, seconds: float | None) -> asyncio.Future[list[Any]]:
+        """How long a model stays idle in the replicas that run, see `ModelCache.keep`.
+
+        They are told even if who waits for it is cancelled, as when a client has left.
+        """
+        work = self._replicas.broadcast("keep_model", model_id, seconds)
+        telling = asyncio.get_running_loop().create_task(work, context=Context())
+        self._telling.add(telling)  # the event loop itself keeps no task from being collected
+        telling.add_done_callback(self._telling.discard)
+        return asyncio.shield(telling)
 
 
 class BatchClient(TaskClient, Generic[RequestT, ResultT]):

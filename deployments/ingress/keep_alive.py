@@ -16,8 +16,6 @@ from deployments.ingress.observing.request_record import models_of_request
 
 HEADER = "x-keep-alive"
 """For bodies that are files or forms."""
-_telling: set[asyncio.Task[None]] = set()
-"""The event loop itself keeps no task from being collected."""
 
 
 def keep_alive_of(request: Request, body: Any) -> float | None:
@@ -54,12 +52,4 @@ class KeepingAlive(Response):
         try:
             await self._answer(scope, receive, send)
         finally:
-            # A task of its own: a client that has left cancels this one.
-            telling = asyncio.create_task(self._keep())
-            _telling.add(telling)
-            telling.add_done_callback(_telling.discard)
-            await asyncio.shield(telling)
-
-    async def _keep(self) -> None:
-        for client, model_id in self._tell:
-            await client.keep(model_id, self._seconds)
+            await asyncio.gather(*(client.keep(name, self._seconds) for client, name in self._tell))
