@@ -14,6 +14,10 @@ MEANINGS = {
     errno.EADDRNOTAVAIL: "cannot be used: this machine does not have that address",
 }
 
+RAY_PORTS = frozenset({6379, 8265, 10001, 52365})
+"""GCS, dashboard, client and agent: https://docs.ray.io/en/latest/ray-core/configure.html. The last
+is among those that a system gives to whoever asks for any."""
+
 
 def require_free(host: str, port: int) -> None:
     """Raises LaunchError, with what to do about it, unless a server can listen there."""
@@ -29,9 +33,13 @@ def require_free(host: str, port: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Ports that nobody listens on, all different, and none that Ray takes for itself later."""
+    found: list[int] = []
     with ExitStack() as held:
-        listeners = [held.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
+        while len(found) < count:
+            listener = held.enter_context(socket.socket())
             listener.bind(("", 0))
-        return [listener.getsockname()[1] for listener in listeners]
+            port = listener.getsockname()[1]
+            if port not in RAY_PORTS:
+                found.append(port)
+    return found

@@ -99,25 +99,40 @@ class _Lane(Generic[RequestT, ResultT]):
             task.add_done_callback(self._returned)
             _cancel_when_abandoned(task, [entry.future for entry in group])
 
-    def _returned(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+    def _returned(self, task: asyncio.Task[None] | None) -> None:
+        """The replica is done with a call; may be told twice."""
+        if task is not None:
+            self._in_flight.discard(task)
         self._depart()
 
     async def _answer(self, group: Sequence[Waiting[RequestT, ResultT]]) -> None:
         futures = [entry.future for entry in group]
         try:
+            results = await self._counted(group)
+            self._returned(asyncio.current_task())
+            # One per turn of the event loop: what all of them do next, at once, would hold up
+            # whatever else passes through it, as the next piece of a running stream.
+            for future, result in zip(futures, results, strict=True):
+                _settle(future, result)
+                await asyncio.sleep(0)
+        except BaseException as error:
+            _fail(futures, error)
+            raise
+
+    async def _counted(
+        self, group: Sequence[Waiting[RequestT, ResultT]]
+    ) -> list[ResultT | ModelError]:
+        """The results, each of them the error of the whole call if it fails."""
+        try:
             results = await self._results(group)
         except ModelError as error:
             self._queue.rate.interrupt()
-            results = [error] * len(futures)
-        except BaseException as error:
+            return [error] * len(group)
+        except BaseException:
             self._queue.rate.interrupt()
-            _fail(futures, error)
             raise
-        else:
-            self._queue.rate.left(1, more=bool(self._queue))
-        for future, result in zip(futures, results, strict=True):
-            _settle(future, result)
+        self._queue.rate.left(1, more=bool(self._queue))
+        return results
 
     async def _results(
         self, group: Sequence[Waiting[RequestT, ResultT]]

@@ -49,7 +49,7 @@ class DecodeLoop:
         self._vocabulary = runner.vocabulary
         self.pool = KvPool(runner, cells=runner.cells, slots=runner.slots)
         self.cache = PrefixCache(
-            self.pool, max_used_cells=runner.cells // 2, enabled=runner.shares_prefixes
+            self.pool, max_used_cells=runner.resident_cells, enabled=runner.shares_prefixes
         )
         self._pacer = Pacer(runner.n_batch, limits)
         self.scheduler = Scheduler(

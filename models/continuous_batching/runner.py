@@ -84,6 +84,11 @@ class TokenRunner(KvMemory, Protocol):
         """Rows of logits that a step can give, at least `slots`."""
 
     @property
+    def resident_cells(self) -> int:
+        """Cells that may be in use before finished sequences give theirs up: each makes every
+        step a little slower."""
+
+    @property
     def shares_prefixes(self) -> bool:
         """Whether a part of one sequence can be copied to another."""
 

@@ -18,6 +18,7 @@ from models.llama_cpp.generator_file import read_generator_file
 from models.llama_cpp.gguf_header import GgufHeader
 from models.llama_cpp.gguf_memory import KvCache
 from models.llama_cpp.placement import StepSizes, needed
+from models.llama_cpp.residents import resident_cells
 from models.llama_cpp.runner import LlamaRunner
 
 SLOW_FORMATS = {3: "Q4_1", 7: "Q5_1"}
@@ -62,7 +63,8 @@ class LlamaCppGenerator(ContinuousGenerator):
         def load() -> DecodeLoop:
             model = NativeModel(path, n_gpu_layers=n_gpu_layers)
             self._model = model
-            runner = _runner(model, file.sizes, pool.cells, n_threads)
+            resident = resident_cells(file.header, file.memory, pool.cells, n_gpu_layers)
+            runner = _runner(model, file.sizes, pool.cells, resident, n_threads)
             limits = PaceLimits(max_stall=max_stall)
             return DecodeLoop(runner, max_sequences=max_sequences, limits=limits)
 
@@ -94,12 +96,19 @@ def _warn_of_slow_format(header: GgufHeader) -> None:
         )
 
 
-def _runner(model: NativeModel, sizes: StepSizes, cells: int, n_threads: int) -> LlamaRunner:
+def _runner(
+    model: NativeModel, sizes: StepSizes, cells: int, resident: int, n_threads: int
+) -> LlamaRunner:
     try:
         if not model.is_generator:
             raise ModelLoadError("this model does not generate text")
         return LlamaRunner(
-            model, cells=cells, slots=sizes.slots, n_threads=n_threads, kv_cache=sizes.cache
+            model,
+            cells=cells,
+            slots=sizes.slots,
+            n_threads=n_threads,
+            kv_cache=sizes.cache,
+            resident_cells=resident,
         )
     except BaseException:
         model.close()

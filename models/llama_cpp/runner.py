@@ -23,6 +23,7 @@ class LlamaRunner:
         slots: int,
         n_threads: int,
         kv_cache: KvCache = "f16",
+        resident_cells: int | None = None,
     ) -> None:
         self.vocabulary = model
         self.slots = slots
@@ -38,6 +39,7 @@ class LlamaRunner:
             kv_cache=kv_cache,
         )
         self.cells = self._context.cells
+        self.resident_cells = self.cells // 2 if resident_cells is None else resident_cells
         self.shares_prefixes = model.shares_prefixes
         self._warm_up()
 

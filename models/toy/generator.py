@@ -151,6 +151,7 @@ class ToyRunner:
         self.faults = faults
         self.vocabulary = vocabulary
         self.cells = cells
+        self.resident_cells = cells // 2
         self.slots = slots
         self.max_outputs = slots + SCORING_ROWS
         self._step_seconds = step_seconds

@@ -56,6 +56,7 @@ class TransformersRunner:
     ) -> None:
         self.vocabulary = vocabulary
         self.cells = cells
+        self.resident_cells = cells // 2
         self.slots = slots
         self.n_batch = N_BATCH
         self.max_outputs = slots + SCORING_ROWS

@@ -74,6 +74,44 @@ async def test_requests_gather_while_a_call_is_in_flight(replica: Replica) -> No
     assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
 
 
+async def test_answers_are_handed_out_one_per_turn_after_the_next_call_has_left(
+    replica: Replica,
+) -> None:
+    shared = coalescer(replica, max_requests=3)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "abcde"]
+    await settle()
+    replica.gates[0].set_result(None)
+    await settle()
+    done = [0]
+    replica.gates[1].set_result(None)
+    while done[-1] < 3:
+        await asyncio.sleep(0)
+        done.append(sum(task.done() for task in tasks[1:4]))
+        assert done[-1] - done[-2] <= 1
+        assert not done[-1] or replica.calls[2:] == [["e"]]
+    replica.gates[2].set_result(None)
+    await asyncio.gather(*tasks)
+
+
+async def test_what_ends_a_call_while_it_hands_out_ends_all_that_wait(replica: Replica) -> None:
+    shared = coalescer(replica)
+    tasks = [asyncio.create_task(shared.submit(text)) for text in "abcd"]
+    await settle()
+    handing_out = asyncio.all_tasks() - {*tasks, asyncio.current_task()}
+    assert handing_out
+    replica.gates[0].set_result(None)
+    await settle()
+    answering = asyncio.all_tasks() - {*tasks, asyncio.current_task()}
+    replica.gates[1].set_result(None)
+    while not tasks[1].done():
+        await asyncio.sleep(0)
+    for task in answering:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[:2] == ["A", "B"]
+    assert isinstance(results[3], asyncio.CancelledError)
+
+
 async def test_a_large_request_leaves_alone_and_at_once(replica: Replica) -> None:
     shared = coalescer(replica)
     small = asyncio.create_task(shared.submit("a"))

@@ -35,6 +35,12 @@ def test_a_taken_port_ends_the_command_with_1(
     assert f"Port {taken}" in capsys.readouterr().err
 
 
+def test_ports_that_ray_takes_later_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = range(1024, 58000)
+    monkeypatch.setattr("launcher.ports.RAY_PORTS", most)
+    assert all(port not in most for port in free_ports(8))
+
+
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(LaunchError, match="does not have that address"):
         require_free("198.51.100.7", 8000)
