@@ -21,6 +21,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.handles.loss_breaker import LossBreaker
+from deployments.handles.prompt_wake import PromptWake
 from deployments.handles.turns import Turns
 from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import (
@@ -62,6 +63,7 @@ class TaskHandle:
         self._dead: dict[str, float] = {}
         """When a call was last lost with a replica or refused by it."""
         self._turns = Turns()
+        self._prompt_wake = PromptWake()
 
     async def call(self, method: str, *args: Any) -> Any:
         """The method's result. The method must be idempotent. Raises ModelError."""
@@ -178,6 +180,7 @@ class TaskHandle:
 
     async def _answer(self, method: str, *args: Any) -> AsyncGenerator[Any]:
         """One item: the result."""
+        self._prompt_wake(self._handle)
         response = getattr(self._handle, method).remote(*args)
         try:
             result = await response
@@ -187,6 +190,7 @@ class TaskHandle:
         yield result
 
     async def _items(self, method: str, *args: Any) -> AsyncGenerator[Any]:
+        self._prompt_wake(self._streaming)
         response = getattr(self._streaming, method).remote(*args)
         try:
             async for item in response:

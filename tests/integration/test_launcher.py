@@ -18,7 +18,7 @@ import yaml
 
 from launcher.edge import without_haproxy
 from launcher.ports import free_ports
-from tests.processes import of_session
+from tests.processes import command_line, of_session
 
 ROOT = Path(__file__).parents[2]
 START_S, STOP_S = 180, 60
@@ -144,6 +144,8 @@ def test_serves_then_ends_with_nothing_left(start: Start, document: dict[str, An
     names = server.names()
     assert {"raylet", "gcs_server"} <= set(names)
     assert (names.count("haproxy") >= 2) is (sys.platform == "linux")
+    lines = " ".join(map(command_line, server.processes()))
+    assert not any(unused in lines for unused in ("monitor.py", "dashboard.py"))
     assert server.stop(signal.SIGINT) == 0, server.output
     assert server.processes() == []
     assert "Traceback" not in server.output

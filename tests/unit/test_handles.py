@@ -11,6 +11,7 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve._private.common import DeploymentID
+from ray.serve._private.metrics_utils import QUEUED_REQUESTS_KEY
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.handles import task_handle as handles
@@ -108,6 +109,21 @@ class Broadcast:
             if isinstance(outcome, TimeoutError):
                 raise outcome
         return self._outcomes
+
+
+class WakeRecord:
+    """Stands for the router of a handle whose task has no replica."""
+
+    def __init__(self) -> None:
+        self.data = {QUEUED_REQUESTS_KEY: [0]}
+        self._asyncio_router = self
+        self.request_router = None
+        self._metrics_manager = self
+        self.metrics_store = self
+
+    @property
+    def forgotten(self) -> bool:
+        return QUEUED_REQUESTS_KEY not in self.data
 
 
 async def settle() -> None:
@@ -368,3 +384,15 @@ async def test_a_broadcast_leaves_failing_replicas_out(caplog: pytest.LogCapture
 async def test_a_broadcast_does_not_wait_without_limit() -> None:
     task, _ = task_handle("a", TimeoutError())
     assert await task.broadcast("status") == []
+
+
+async def test_a_call_and_a_stream_wake_their_task_at_once() -> None:
+    for streams in (False, True):
+        tasks, handle = task_handle(([1], None) if streams else 1)
+        record = WakeRecord()
+        handle._router = record  # type: ignore[attr-defined]
+        if streams:
+            assert [item async for item in tasks.stream("embed", begun=lambda: True)] == [1]
+        else:
+            assert await tasks.call("embed") == 1
+        assert record.forgotten
