@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from harness import Goal, Server, in_turns, load, parser, report, serving
+from harness import Goal, Server, counted, in_turns, load, parser, report, serving
 
 CLIENTS = (1, 8, 64)
 BODIES = [
@@ -37,7 +37,7 @@ def main() -> None:
                 for name, server in (("coalesced", joined), (APART, separate))
             }
             rounds = in_turns(sides, options.rounds)
-            found.compare(f"{clients} clients", rounds, "coalesced", GOALS)
+            found.compare(counted(clients, "client"), rounds, "coalesced", GOALS)
     found.write()
 
 

@@ -25,7 +25,19 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, Goal, Report, free_port, in_turns, load, parser, quick, report, serving
+from harness import (
+    ROOT,
+    Goal,
+    Report,
+    counted,
+    free_port,
+    in_turns,
+    load,
+    parser,
+    quick,
+    report,
+    serving,
+)
 from peers.infinity import infinity
 from peers.processes import peer_server
 
@@ -83,7 +95,7 @@ def cases() -> list[Case]:
     texts = {name: [_text(generator, size()) for _ in range(256)] for name, size in lengths.items()}
     found = [
         Case(
-            f"{name}, {clients} clients",
+            f"{name}, {counted(clients, 'client')}",
             "embeddings",
             [{"model": EMBEDDER, "input": text} for text in texts[name]],
             clients,
@@ -102,7 +114,7 @@ def cases() -> list[Case]:
         for _ in range(64)
     ]
     for clients in (1, 8):
-        name = f"rerank {DOCUMENTS} documents, {clients} clients"
+        name = f"rerank {DOCUMENTS} documents, {counted(clients, 'client')}"
         found.append(Case(name, "rerank", questions, clients, DOCUMENTS))
     return found
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from harness import ROOT, Goal, Server, free_port, in_turns, load, parser, report, serving
+from harness import ROOT, Goal, Server, counted, free_port, in_turns, load, parser, report, serving
 from peers.processes import peer_server
 
 CLIENTS = (1, 8, 64)
@@ -63,7 +63,7 @@ def main() -> None:
                 for name, server in servers.items()
             }
             goals = {(STOCK, CPU): Goal(0.5, at_most=True)}
-            found.compare(f"{clients} clients", in_turns(sides, options.rounds), OURS, goals)
+            found.compare(counted(clients, "client"), in_turns(sides, options.rounds), OURS, goals)
     found.write()
 
 

@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import aiohttp
-from harness import Goal, in_turns, load, parser, report, serving
+from harness import Goal, counted, in_turns, load, parser, report, serving
 
 CHAT, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 WORDS = ("the", "a", "river", "of", "energy", "city", "water", "people", "famous", "bank")
@@ -114,7 +114,7 @@ def main() -> None:
         given = (server.url, options.clients, options.seconds, pool)
         sides = {TOGETHER: partial(together, *given), ALONE: partial(alone, *given)}
         rounds = in_turns(sides, options.rounds)
-    found.compare(f"{options.clients} clients", rounds, TOGETHER, GOALS)
+    found.compare(counted(options.clients, "client"), rounds, TOGETHER, GOALS)
     found.write()
 
 

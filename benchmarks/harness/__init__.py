@@ -6,7 +6,7 @@ interleaved rounds of one run, and reported as the ratio of medians.
 
 from harness.load import Load, load
 from harness.options import parser, report
-from harness.results import Goal, Report, quick, ratio, spread
+from harness.results import Goal, Report, counted, quick, ratio, spread
 from harness.rounds import Measure, Rounds, bystanders, in_turns
 from harness.server import ROOT, Server, first_answer, free_port, serving
 
@@ -19,6 +19,7 @@ __all__ = [
     "Rounds",
     "Server",
     "bystanders",
+    "counted",
     "first_answer",
     "free_port",
     "in_turns",

@@ -162,6 +162,11 @@ def line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 client`, `8 clients`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def spread(values: Sequence[float]) -> str:
     """Median with the range, three significant digits."""
     median, low, high = map(_digits, (statistics.median(values), min(values), max(values)))
