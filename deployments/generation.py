@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -59,17 +59,20 @@ class Generation(ModelReplica[Generator]):
         ids = [f"{call_id}-{index}" for index in range(len(choices))]
         session = self._streams.open(session_id, call_id, ids)
         try:
-            async with self._models.use(model_id) as engine:
+            async with AsyncExitStack() as held:
+                engine = await held.enter_async_context(self._models.use(model_id))
                 if call_id not in session:  # cancelled while the model was loading
                     return
-                async with self._added(call_id, engine, ids, choices):
-                    yield []
-                    if session.carried or call_id not in session:
-                        await session.ended(call_id)
-                        return
-                    async with aclosing(session.carry()) as items:
-                        async for deliveries in items:
-                            yield deliveries
+                await held.enter_async_context(self._added(call_id, engine, ids, choices))
+                yield []
+                if session.carried or call_id not in session:
+                    await session.ended(call_id)
+                    return
+                async with aclosing(session.carry()) as items:
+                    async for deliveries in items:
+                        yield deliveries
+                        if call_id not in session:  # it goes on for others, of any model
+                            await held.aclose()
         finally:
             self._streams.close(session_id, call_id, ids)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from deployments.ingress.replicas import Replicas
-from models.errors import EngineDeadError
+from models.errors import EngineDeadError, ReplicaLostError
 from models.types.generation import ChoiceDelta, Delivery, GenerationRequest
 
 
@@ -24,6 +24,8 @@ class GenerationCall:
 
     def __init__(self, choices: int) -> None:
         self.id = uuid.uuid4().hex
+        self.accepted = False
+        """Its stream has brought something, and may carry the text of others."""
         self.begun = False
         """Some text has arrived: the call can no longer be made again elsewhere."""
         self.left = False
@@ -103,6 +105,7 @@ class GenerationSession:
         )
         async with aclosing(items):
             async for deliveries in items:
+                call.accepted = True
                 if not deliveries and call.left:  # accepted after its request had gone
                     self._cancel(call)
                 for delivery in deliveries:
@@ -121,10 +124,13 @@ class GenerationSession:
         error = asyncio.CancelledError() if reading.cancelled() else reading.exception()
         if error is not None:
             call.fail(error)
-        if error is None and self._reading:
+        refused = not call.accepted and not isinstance(error, ReplicaLostError)
+        if (error is None or refused) and self._reading:
             return  # what is missing comes in the stream of another call
         # Calls whose own streams have ended may have waited for their last deltas in this one.
-        lost = error or EngineDeadError("The engine has ended before the text was complete.")
+        lost: BaseException = EngineDeadError("The engine has ended before the text was complete.")
+        if error is not None and not refused:
+            lost = error
         for other in self._calls.values():
             if other.id not in self._reading:
                 other.fail(lost)

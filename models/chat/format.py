@@ -48,12 +48,11 @@ class ChatFormat:
         writes these texts for them while a parser is at work."""
         return tuple(text for text in self._markers() if text in self.control_tokens)
 
-    @property
-    def end_of_reasoning(self) -> str | None:
+    def end_of_reasoning(self, prompt: ChatPrompt) -> str | None:
         """Template text that ends the reasoning (None: the model does not reason); as tokens,
         with the texts of control tokens read as those tokens."""
         if self.harmony:
-            return harmony.TO_FINAL
+            return harmony.TO_CALL if _must_call(prompt) else harmony.TO_FINAL
         return None if self.reasoning is None else self.reasoning.forced_end
 
     def parser(self, prompt: ChatPrompt, rendered: str) -> ReplyParser | None:

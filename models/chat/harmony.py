@@ -19,7 +19,8 @@ from models.chat.tool_formats.calls import Calls
 START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
 CONSTRAIN, CALL, RETURN = "<|constrain|>", "<|call|>", "<|return|>"
 MARKERS = (START, CHANNEL, MESSAGE, END, CONSTRAIN, CALL, RETURN)
-TO_FINAL = f"{END}{START}assistant{CHANNEL}final{MESSAGE}"
+TO_CALL = f"{END}{START}assistant"
+TO_FINAL = f"{TO_CALL}{CHANNEL}final{MESSAGE}"
 
 _HEADER_END = Markers([MESSAGE])
 _BODY_END = Markers([END, CALL, RETURN, START])

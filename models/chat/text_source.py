@@ -54,6 +54,10 @@ class TextSource:
         """There will be no more text."""
         self._ended = True
 
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
     # --- a record of what was taken -------------------------------------------------------------
 
     def record(self, text: str = "") -> None:
@@ -103,7 +107,10 @@ class TextSource:
                 if self._text.startswith(text, self._at):
                     return self._taken(self._at + len(text))
             rest = self._text[self._at : self._at + max(map(len, texts), default=0)]
-            if self._ended or not any(text.startswith(rest) for text in texts):
+            begun = any(text.startswith(rest) for text in texts)
+            if self._ended and begun and self._record is not None:
+                self._taken(len(self._text))  # cut off within it: the rest of what is on record
+            if self._ended or not begun:
                 return ""
             yield
 

@@ -155,13 +155,15 @@ class ContinuousGenerator:
             completion.parser = self._format.parser(chat, prompt.text)
         if completion.parser is not None:
             completion.visible = self._visible
-            completion.limit = self._reasoning_limit(request.thinking_budget)
+            completion.limit = self._reasoning_limit(chat, request.thinking_budget)
             completion.check_limit()
         return completion
 
-    def _reasoning_limit(self, budget: int | None) -> ReasoningLimit | None:
-        end = self._format.end_of_reasoning if self._format is not None else ""
-        if budget is None or not end:
+    def _reasoning_limit(self, chat: Prompt, budget: int | None) -> ReasoningLimit | None:
+        if budget is None or self._format is None or not isinstance(chat, ChatPrompt):
+            return None
+        end = self._format.end_of_reasoning(chat)
+        if not end:
             return None
         return ReasoningLimit(budget, tuple(self._prompts.marker(end)))
 

@@ -20,6 +20,9 @@ KEPT_WAITS = 1000
 
 WORTH_WAITING = 32
 """Tokens that make it worth waiting for a running prefill instead of repeating it."""
+MAX_PASSED_OVER = 8
+"""Requests that wait for such a prefill while those behind them are let in; looking at one costs a
+comparison with all that is resident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +153,31 @@ class Scheduler:
     # --- admission ----------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_sequences:
-            candidate = self._next()
+        passed_over: list[Sequence] = []
+        while len(self._running) < self._max_sequences:
+            candidate = self._next(passed_over)
+            if candidate is None:
+                return
             match = self._best_prefix(candidate)
+            if match is None and len(passed_over) < MAX_PASSED_OVER:
+                passed_over.append(candidate)
+                continue
             if match is None or not self._reserve(candidate, match):
                 return
             self._waiting.remove(candidate)
             self._start(candidate, match)
 
-    def _next(self) -> Sequence:
+    def _next(self, passed_over: list[Sequence]) -> Sequence | None:
         """One that was parked; else of the caller with the fewest running, the one that waits
         longest."""
-        first = self._waiting[0]
+        waiting = [s for s in self._waiting if s not in passed_over]
+        if not waiting:
+            return None
+        first = waiting[0]
         if first.generated or not first.caller:
             return first
         running = Counter(sequence.caller for sequence in self._running)
-        return min(self._waiting, key=lambda s: (running[s.caller], s.order))
+        return min(waiting, key=lambda s: (running[s.caller], s.order))
 
     def _best_prefix(self, candidate: Sequence) -> Match | None:
         """Where the candidate's prompt is already evaluated; None: about to be, so wait for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_echo_with_logprobs() -> None:
     assert choice["logprobs"] == {
         "tokens": ["ab", " c", "!"],
         "token_logprobs": [None, -1.0, -0.25],
-        "top_logprobs": [None, {" d": -0.5}, {"!": -0.25}],
+        "top_logprobs": [None, {" d": -0.5, " c": -1.0}, {"!": -0.25}],
         "text_offset": [0, 2, 4],
     }
 
@@ -64,6 +65,36 @@ def test_offsets_go_on_through_a_stream() -> None:
     assert [choice["text"] for choice in choices] == ["ab c", "!", ""]
     offsets = [choice["logprobs"] and choice["logprobs"]["text_offset"] for choice in choices]
     assert offsets == [[0, 2], [4], None]
+
+
+def test_the_chosen_token_is_told_where_no_others_are_wanted() -> None:
+    body = COMPLETION | {"echo": True, "logprobs": 0}
+    bare = replace(SECOND, top=())
+    last = TextDelta("", finish_reason="stop", usage=Usage(2, 1))
+    said = [(0, TextDelta(" c", (bare,))), (0, last)]
+    (choice,) = post(script(said), "/v1/completions", body).json()["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{" c": -1.0}]
+
+
+def test_tokens_that_share_a_character_begin_where_it_does() -> None:
+    raw = "é👍!".encode()
+    parts = [raw[:2], raw[2:4], raw[4:6], raw[6:]]
+    entries = [TokenLogprob(part.decode("utf-8", "replace"), part, -1.0) for part in parts]
+    last = TextDelta("", finish_reason="stop", usage=Usage(1, 4))
+    whole = [[(0, TextDelta("é👍!", tuple(entries))), (0, last)]]
+    # "!" is held back for a moment; its entry comes with what comes after
+    pieces = [
+        [(0, TextDelta("é", tuple(entries[:1])))],
+        [(0, TextDelta("👍", tuple(entries[1:2])))],
+        [(0, TextDelta("!", tuple(entries[2:])))],
+        [(0, last)],
+    ]
+    body = COMPLETION | {"logprobs": 0}
+    (choice,) = post(script(*whole), "/v1/completions", body).json()["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 1, 1, 2]
+    events = events_of(post(script(*pieces), "/v1/completions", body | {"stream": True}))
+    listed = [json.loads(event)["choices"][0]["logprobs"] for event in events[:-1]]
+    assert [at for some in listed if some for at in some["text_offset"]] == [0, 1, 1, 2]
 
 
 def test_suffix() -> None:

@@ -9,7 +9,7 @@ import pytest
 from models.continuous_batching.completion import Completion
 from models.continuous_batching.decode_loop import DecodeLoop
 from models.continuous_batching.pacing import PaceLimits
-from models.continuous_batching.sequence import Sequence
+from models.continuous_batching.sequence import NO_SLOT, Sequence
 from models.errors import ModelError, OutOfMemoryError
 from models.toy.generator import ByteVocabulary, ToyRunner
 from models.types.generation import SamplingParams, TextDelta, TokenLogprob
@@ -149,6 +149,25 @@ def test_cached_sequences_go_before_anyone_is_parked() -> None:
     submit(loop, "new", "n" * 150, max_new=40)
     finish(loop)
     assert loop.stats.preemptions == 0
+
+
+def test_others_pass_a_prompt_that_waits_for_its_equal() -> None:
+    loop = loop_of(limits=SMALL_CHUNKS)
+    submit(loop, "running", "ab", max_new=500)
+    for _ in range(2):
+        loop.step()
+    first = submit(loop, "first", "x" * 400)
+    loop.step()
+    equal = submit(loop, "equal", "x" * 400)
+    other = submit(loop, "other", "y" * 8)
+    for _ in range(4):
+        loop.step()
+    assert other.generated > 0
+    assert (first.generated, equal.slot) == (0, NO_SLOT)
+    while not equal.generated:
+        loop.step()
+    assert equal.cached_tokens is not None
+    assert equal.cached_tokens >= 368
 
 
 def test_a_prompt_waits_for_its_equal_and_starts_from_it() -> None:

@@ -166,6 +166,37 @@ async def test_a_call_whose_last_deltas_were_lost_with_their_carrier_fails(
             await carrier.take()
 
 
+async def test_a_refused_call_says_nothing_of_those_that_wait_for_their_last_deltas(
+    streams: Streams, session: GenerationSession
+) -> None:
+    with (
+        session.call("m", [REQUEST]) as carrier,
+        session.call("m", [REQUEST]) as waiting,
+        session.call("m", [REQUEST]) as refused,
+    ):
+        await settle()
+        streams.queues[waiting.id].put_nowait(None)  # before what carries its last deltas
+        await settle()
+        streams.queues[refused.id].put_nowait(InputTooLongError(9, 5, "messages"))
+        with pytest.raises(InputTooLongError):
+            await refused.take()
+        await settle()
+        streams.queues[carrier.id].put_nowait([delivery(waiting.id, "all of it", last=True)])
+        assert await take(waiting) == "all of it"
+
+
+async def test_after_a_refused_call_nothing_is_said_of_it_to_those_that_are_lost(
+    streams: Streams, session: GenerationSession
+) -> None:
+    with session.call("m", [REQUEST]) as lost, session.call("m", [REQUEST]) as refused:
+        await settle()
+        streams.queues[lost.id].put_nowait(None)
+        await settle()
+        streams.queues[refused.id].put_nowait(InputTooLongError(9, 5, "messages"))
+        with pytest.raises(EngineDeadError):
+            await lost.take()
+
+
 async def test_streams_that_end_without_the_text_fail_instead_of_hanging(
     streams: Streams, session: GenerationSession
 ) -> None:

@@ -399,13 +399,22 @@ def test_a_strict_call_is_not_looked_for_in_reasoning() -> None:
 
 def test_a_forced_end_of_reasoning_fits() -> None:
     for model in (QWEN3, MAGISTRAL):
-        end = model.format.end_of_reasoning
+        end = model.format.end_of_reasoning(NO_TOOLS)
         assert end is not None
         reasoning = model.format.reasoning
         assert reasoning is not None
         assert model.allows(f"Hm.{end}yes", NO_TOOLS, YES_OR_NO, reasoning.begin)
     start = "<|channel|>analysis<|message|>Hm."
-    assert HARMONY.allows(f"{start}{HARMONY.format.end_of_reasoning}yes", NO_TOOLS, YES_OR_NO)
+    assert HARMONY.allows(
+        f"{start}{HARMONY.format.end_of_reasoning(NO_TOOLS)}yes", NO_TOOLS, YES_OR_NO
+    )
+
+
+def test_a_forced_end_of_reasoning_leaves_room_for_a_call_that_must_come() -> None:
+    wanted = prompt(NOW)
+    call = harmony("now", "{}")
+    reply = f"<|channel|>analysis<|message|>Hm.{HARMONY.format.end_of_reasoning(wanted)}{call}"
+    assert HARMONY.allows(reply, wanted)
 
 
 def test_an_answer_in_a_format_or_a_call() -> None:
@@ -466,9 +475,9 @@ def test_families_are_detected(template: str, controls: tuple[str, ...], names: 
 
 
 def test_how_reasoning_is_ended() -> None:
-    assert HERMES.format.end_of_reasoning is None
-    assert QWEN3.format.end_of_reasoning == "\n</think>\n\n"
-    assert MAGISTRAL.format.end_of_reasoning == "\n[/THINK]\n\n"
+    assert HERMES.format.end_of_reasoning(NO_TOOLS) is None
+    assert QWEN3.format.end_of_reasoning(NO_TOOLS) == "\n</think>\n\n"
+    assert MAGISTRAL.format.end_of_reasoning(NO_TOOLS) == "\n[/THINK]\n\n"
 
 
 def test_plain_text_needs_no_parser() -> None:

@@ -163,6 +163,36 @@ CALLS: dict[str, tuple[ChatFormat, str, Reply]] = {
         '<tool_call>\n{"name": "weather", "arguments": {"city": "Be',
         Reply(calls=[("weather", '{"city": "Be')]),
     ),
+    "hermes, cut off in the end marker": (
+        HERMES,
+        hermes("weather", BERN).removesuffix("_call>"),
+        Reply(calls=[("weather", BERN)]),
+    ),
+    "hermes, cut off before the name of the second": (
+        HERMES,
+        hermes("now", "{}") + '\n<tool_call>\n{"na',
+        Reply(calls=[("now", "{}")]),
+    ),
+    "hermes, a list that is cut off": (
+        HERMES,
+        '<tool_call>[{"name": "now", "arguments": {}}, {"na',
+        Reply(calls=[("now", "{}")]),
+    ),
+    "qwen coder, cut off in a parameter's marker": (
+        CODER,
+        "<tool_call>\n<function=now>\n<param",
+        Reply(calls=[("now", "{")]),
+    ),
+    "qwen coder, cut off in the end marker": (
+        CODER,
+        "<tool_call>\n<function=now>\n</funct",
+        Reply(calls=[("now", "{")]),
+    ),
+    "deepseek, cut off in the end marker": (
+        DEEPSEEK,
+        deepseek(fenced("now", "{}")).removesuffix("calls▁end｜>"),
+        Reply(calls=[("now", "{}")]),
+    ),
     "generic": (GENERIC, f"Well. {hermes('now', '{}')}", Reply("Well.", calls=[("now", "{}")])),
     "llama": (
         LLAMA,

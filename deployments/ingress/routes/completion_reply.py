@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
@@ -40,7 +42,7 @@ class Completion(Reply):
 
 
 def completion_choice(index: int, completed: Completed, *, logprobs: bool) -> CompletionChoice:
-    listed = _logprobs(completed.logprobs, 0) if logprobs else None
+    listed = _logprobs(completed.logprobs, _Positions()) if logprobs else None
     return CompletionChoice(
         index=index,
         text=completed.text,
@@ -54,13 +56,11 @@ async def completion_chunks(
 ) -> AsyncGenerator[bytes]:
     """Groups of events: the deltas of each step, at the end the usage. `n` choices per prompt."""
     usages: dict[int, Usage] = {}
-    offsets: dict[int, int] = {}
+    positions: defaultdict[int, _Positions] = defaultdict(_Positions)
     async for group in deltas:
         events = []
         for item in group:
-            offset = offsets.get(item.index, 0)
-            events.append(envelope.chunk(_chunk_choice(item, offset)))
-            offsets[item.index] = offset + len(item.delta.text)
+            events.append(envelope.chunk(_chunk_choice(item, positions[item.index])))
             if item.delta.usage:
                 usages[item.index] = item.delta.usage
         yield b"".join(events)
@@ -69,32 +69,43 @@ async def completion_chunks(
         yield envelope.usage(usage_of(by_prompt(in_order, n)))
 
 
-def _chunk_choice(item: ChoiceDelta, offset: int) -> Json:
+class _Positions:
+    """Where the tokens of one choice begin in its text, in characters. Those that share a character
+    begin where it does."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self._characters = 0
+
+    def take(self, entry: TokenLogprob) -> int:
+        begin = self._characters
+        self._characters += len(self._decoder.decode(entry.raw))
+        return begin
+
+
+def _chunk_choice(item: ChoiceDelta, positions: _Positions) -> Json:
     delta = item.delta
     return {
         "index": item.index,
         "text": delta.text,
-        "logprobs": _logprobs(delta.logprobs, offset) if delta.logprobs else None,
+        "logprobs": _logprobs(delta.logprobs, positions) if delta.logprobs else None,
         "finish_reason": delta.finish_reason,
     }
 
 
-def _logprobs(entries: Sequence[TokenLogprob], offset: int) -> Json:
-    """`offset`: characters of the completion (and echoed prompt) before the first entry."""
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.text)
+def _logprobs(entries: Sequence[TokenLogprob], positions: _Positions) -> Json:
+    """Of entries that follow those whose positions were taken before."""
     return {
         "tokens": [entry.text for entry in entries],
         "token_logprobs": [_finite(entry) for entry in entries],
         "top_logprobs": [None if entry.logprob is None else _top(entry) for entry in entries],
-        "text_offset": offsets,
+        "text_offset": [positions.take(entry) for entry in entries],
     }
 
 
 def _top(entry: TokenLogprob) -> dict[str, float | None]:
-    return {top.text: _finite(top) for top in entry.top}
+    """The likeliest tokens, and the chosen one in any case."""
+    return {token.text: _finite(token) for token in (*entry.top, entry)}
 
 
 def _finite(entry: TokenLogprob) -> float | None:

@@ -55,9 +55,10 @@ class Calls:
 
     def leave(self) -> None:
         """No more of the text belongs to calls. What was read and became none of them is content;
-        of a call that has been sent in part, the rest is dropped."""
+        of a call that has been sent in part, the rest is dropped, and so is the beginning of a
+        further one where the reply was cut off."""
         text = self._source.recorded()
-        if not self._open:
+        if not self._open and not (self._source.ended and self._writer.calls):
             self._writer.content(text)
         self._open = False
 
