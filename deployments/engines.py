@@ -151,7 +151,7 @@ def generator(
 
 
 def _text_options(path: Path, resources: Resources) -> dict[str, Any]:
-    """What the engines of encoders, rerankers and classifiers have in common."""
+    """What the engines that compute batches from a folder have in common."""
     return {"path": path, "n_threads": resources.n_threads, "on_batch": resources.on_batch}
 
 
@@ -232,19 +232,20 @@ def _torch_classifier(spec: ModelSpec, path: Path, resources: Resources) -> Clas
 
 
 def text_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
+    options: dict[str, Any] = {"n_threads": resources.n_threads, "on_batch": resources.on_batch}
     if spec.engine == "toy":
         from models.toy.ocr import ToyTextRecognizer
 
-        return build(spec, ToyTextRecognizer)
+        return build(spec, ToyTextRecognizer, on_batch=resources.on_batch)
     if spec.engine == "tesseract":
         from models.ocr.tesseract import TesseractRecognizer
 
-        return build(spec, TesseractRecognizer, n_threads=resources.n_threads)
+        return build(spec, TesseractRecognizer, **options)
     if spec.engine == "transformers":
         return _transformers_recognizer(spec, weights_of(spec, config), resources)
     from models.ocr.rapid import RapidOcrRecognizer
 
-    return build(spec, RapidOcrRecognizer, n_threads=resources.n_threads)
+    return build(spec, RapidOcrRecognizer, **options)
 
 
 def _transformers_recognizer(spec: ModelSpec, path: Path, resources: Resources) -> TextRecognizer:
@@ -255,9 +256,7 @@ def _transformers_recognizer(spec: ModelSpec, path: Path, resources: Resources) 
     make: Callable[..., TextRecognizer] = (
         PaddleTorchRecognizer if is_paddle_folder(path) else vision_decoder_recognizer
     )
-    return build(
-        spec, make, path=path, n_threads=resources.n_threads, device=resources.torch_device()
-    )
+    return build(spec, make, **_text_options(path, resources), device=resources.torch_device())
 
 
 def document_model(spec: ModelSpec, config: AppConfig, resources: Resources) -> DocumentModel:

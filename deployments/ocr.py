@@ -48,7 +48,7 @@ class Ocr(ModelReplica[TextRecognizer | DocumentModel]):
     def load(self, spec: ModelSpec) -> TextRecognizer | DocumentModel:
         if spec.reads_documents:
             return document_model(spec, self._config, self._resources)
-        return page_recognizer(spec, self._config, self._resources)
+        return page_recognizer(spec, self._config, self.resources_of(spec))
 
     async def recognize(
         self, model_id: str, requests: list[OcrRequest]

@@ -110,13 +110,13 @@ QUEUE_SECONDS = Metric(
 BATCH_ITEMS = Metric(
     "inference_batch_items",
     "histogram",
-    "Texts or pairs of one batch of an encoder, reranker or classifier.",
+    "Texts, pairs or pages of one batch of an encoder, reranker, classifier or text recogniser.",
     buckets=ITEMS,
 )
 BATCH_COST = Metric(
     "inference_batch_cost",
     "histogram",
-    "Tokens of one batch, without padding.",
+    "Tokens of one batch, without padding; of OCR its pages.",
     buckets=COSTS,
 )
 BATCH_SECONDS = Metric(

@@ -25,6 +25,7 @@ from transformers import (
     PPOCRV6SmallRecForTextRecognition,
 )
 
+from models.batching import BatchListener
 from models.errors import ModelLoadError
 from models.ocr.boxes import Boxes
 from models.ocr.ctc import read_steps
@@ -76,6 +77,7 @@ class PaddleTorchRecognizer(TwoStageRecognizer):
         device: str = "cpu",
         max_pixels: int = 40_000_000,
         max_queued: int = 256,
+        on_batch: BatchListener | None = None,
     ) -> None:
         self._device = torch.device(device)
         self._n_threads = n_threads
@@ -102,7 +104,11 @@ class PaddleTorchRecognizer(TwoStageRecognizer):
             + sum((path / name).stat().st_size for name in (DETECTION, RECOGNITION)),
         )
         super().__init__(
-            networks, n_threads=n_threads, max_pixels=max_pixels, max_queued=max_queued
+            networks,
+            n_threads=n_threads,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            on_batch=on_batch,
         )
 
     def _find(self, page: PixelArray, alone: bool) -> Boxes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from models.batching import BatchLimits, DynamicBatcher
+from models.batching import BatchLimits, BatchListener, DynamicBatcher
 from models.errors import ModelError
 from models.types.pages import OcrRequest, OcrResult, Page, PixelArray
 
@@ -30,10 +30,16 @@ class PageBatches:
     """Turns requests of several images into single pages that share batches, and back.
 
     `read` gets at most `batch_pages` pages of any requests and returns a page or an error
-    for each; it runs on one thread.
+    for each; it runs on one thread, and so does `on_batch`, which hears of every batch.
     """
 
-    def __init__(self, read: ReadPages, batch_pages: int, max_queued: int) -> None:
+    def __init__(
+        self,
+        read: ReadPages,
+        batch_pages: int,
+        max_queued: int,
+        on_batch: BatchListener | None = None,
+    ) -> None:
         limits = BatchLimits(
             batch_cost=batch_pages,
             batch_items=batch_pages,
@@ -41,7 +47,7 @@ class PageBatches:
             unit_seconds=PAGE_SECONDS,
         )
         self._batcher: DynamicBatcher[PageImage, Page] = DynamicBatcher(
-            read, cost=lambda _: 1, limits=limits, name="ocr"
+            read, lambda _: 1, limits, on_batch, name="ocr"
         )
 
     def submit(self, requests: Sequence[OcrRequest]) -> OcrAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from models.batching import BatchListener
 from models.errors import ModelError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer, PageBatches, PageImage
@@ -15,7 +16,8 @@ class PageRecognizer:
     """A `TextRecognizer` whose subclass reads a batch of pages in `_read`, called on one thread.
 
     `n_threads` is the CPU share, for decoding and for whatever the subclass gives `_threads`.
-    `max_queued` counts waiting pages; `memory_bytes` is what its weights hold.
+    `max_queued` counts waiting pages; `on_batch` hears of every batch of pages; `memory_bytes` is
+    what its weights hold.
     """
 
     def __init__(
@@ -25,12 +27,13 @@ class PageRecognizer:
         max_pixels: int,
         max_queued: int,
         batch_pages: int,
+        on_batch: BatchListener | None = None,
         memory_bytes: int = 0,
     ) -> None:
         self._memory_bytes = memory_bytes
         self._decoder = ImageDecoder(ImageLimits(max_pixels=max_pixels), workers=n_threads)
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="ocr")
-        self._batches = PageBatches(self._read, batch_pages, max_queued)
+        self._batches = PageBatches(self._read, batch_pages, max_queued, on_batch)
 
     def _read(self, pages: list[PageImage]) -> Sequence[Page | ModelError]:
         """A page, or what is wrong with it, for each."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from models.batching import BatchListener
 from models.ocr.ctc import read_steps
 from models.ocr.line_images import batches_by_width, line_input, line_share
 from models.ocr.lines import ReadLine
@@ -32,7 +33,12 @@ class RapidOcrRecognizer(TwoStageRecognizer):
     """A `TextRecognizer` that starts offline."""
 
     def __init__(
-        self, *, n_threads: int, max_pixels: int = 40_000_000, max_queued: int = 256
+        self,
+        *,
+        n_threads: int,
+        max_pixels: int = 40_000_000,
+        max_queued: int = 256,
+        on_batch: BatchListener | None = None,
     ) -> None:
         library = load_library(threads=1)
         library.recognize_txt([BLANK])  # loads the network, which is then called by itself
@@ -46,7 +52,11 @@ class RapidOcrRecognizer(TwoStageRecognizer):
             memory_bytes=bundled_bytes("*.onnx"),
         )
         super().__init__(
-            networks, n_threads=n_threads, max_pixels=max_pixels, max_queued=max_queued
+            networks,
+            n_threads=n_threads,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            on_batch=on_batch,
         )
 
     @property

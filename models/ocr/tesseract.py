@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from models.batching import BatchListener
 from models.errors import ModelError, ModelLoadError, UnsupportedInputError
 from models.ocr.images import PARAM
 from models.ocr.languages import ALPHA3, TRADITIONAL_CHINESE, canonical, unreadable
@@ -52,6 +53,7 @@ class TesseractRecognizer(PageRecognizer):
         min_confidence: float = MIN_CONFIDENCE,
         max_pixels: int = 40_000_000,
         max_queued: int = 256,
+        on_batch: BatchListener | None = None,
     ) -> None:
         program = shutil.which("tesseract")
         if program is None:
@@ -68,6 +70,7 @@ class TesseractRecognizer(PageRecognizer):
             max_pixels=max_pixels,
             max_queued=max_queued,
             batch_pages=max(4, 2 * n_threads),
+            on_batch=on_batch,
         )
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.batching import BatchListener
 from models.errors import ModelError
 from models.ocr.boxes import Boxes, joined
 from models.ocr.languages import check_languages
@@ -73,6 +74,7 @@ class TwoStageRecognizer(PageRecognizer):
         n_threads: int,
         max_pixels: int = 40_000_000,
         max_queued: int = 256,
+        on_batch: BatchListener | None = None,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         self._networks = networks
@@ -82,6 +84,7 @@ class TwoStageRecognizer(PageRecognizer):
             max_pixels=max_pixels,
             max_queued=max_queued,
             batch_pages=max(4, 2 * n_threads),
+            on_batch=on_batch,
             memory_bytes=networks.memory_bytes,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.batching import BatchListener
 from models.errors import ModelError
 from models.ocr.image_to_text import ImageToText
 from models.ocr.languages import canonical, check_languages
@@ -29,6 +30,7 @@ def vision_decoder_recognizer(
     languages: Sequence[str] | None = None,
     max_pixels: int = 40_000_000,
     max_queued: int = 256,
+    on_batch: BatchListener | None = None,
     **model_options: Any,
 ) -> VisionLineRecognizer | VisionPageRecognizer:
     """The recogniser that fits what the model in the folder reads.
@@ -39,7 +41,14 @@ def vision_decoder_recognizer(
     model = ImageToText(path, n_threads=n_threads, **model_options)
     known = None if languages is None else frozenset(map(canonical, languages))
     make = VisionLineRecognizer if model.reads == "lines" else VisionPageRecognizer
-    return make(model, known, n_threads=n_threads, max_pixels=max_pixels, max_queued=max_queued)
+    return make(
+        model,
+        known,
+        n_threads=n_threads,
+        max_pixels=max_pixels,
+        max_queued=max_queued,
+        on_batch=on_batch,
+    )
 
 
 class VisionLineRecognizer(TwoStageRecognizer):
@@ -53,6 +62,7 @@ class VisionLineRecognizer(TwoStageRecognizer):
         n_threads: int,
         max_pixels: int,
         max_queued: int,
+        on_batch: BatchListener | None = None,
     ) -> None:
         self._model = model
         finder, upside_down = RapidLineFinder(n_threads), UpsideDown()
@@ -68,6 +78,7 @@ class VisionLineRecognizer(TwoStageRecognizer):
             n_threads=n_threads,
             max_pixels=max_pixels,
             max_queued=max_queued,
+            on_batch=on_batch,
             min_confidence=0.0,
         )
 
@@ -89,6 +100,7 @@ class VisionPageRecognizer(PageRecognizer):
         n_threads: int,
         max_pixels: int,
         max_queued: int,
+        on_batch: BatchListener | None = None,
     ) -> None:
         self._model = model
         self._languages = languages
@@ -96,6 +108,7 @@ class VisionPageRecognizer(PageRecognizer):
             n_threads=n_threads,
             max_pixels=max_pixels,
             max_queued=max_queued,
+            on_batch=on_batch,
             batch_pages=PAGES_AT_ONCE,
             memory_bytes=model.memory_bytes,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.batching import BatchListener
 from models.errors import ModelError
 from models.ocr.page_batches import PageImage
 from models.ocr.page_recognizer import PageRecognizer
@@ -27,11 +28,18 @@ class ToyTextRecognizer(PageRecognizer):
         *,
         max_pixels: int = 40_000_000,
         max_queued: int = 256,
+        on_batch: BatchListener | None = None,
         faults: Mapping[str, str | bool] | None = None,
     ) -> None:
         self._faults = Faults.of(faults)
         self._faults.at_load()
-        super().__init__(n_threads=1, max_pixels=max_pixels, max_queued=max_queued, batch_pages=4)
+        super().__init__(
+            n_threads=1,
+            max_pixels=max_pixels,
+            max_queued=max_queued,
+            batch_pages=4,
+            on_batch=on_batch,
+        )
 
     def _read(self, pages: list[PageImage]) -> list[Page | ModelError]:
         return [self._page(page) for page in pages]

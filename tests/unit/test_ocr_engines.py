@@ -10,6 +10,7 @@ import pytest
 from config.catalog import ModelSpec
 from config.settings import AppConfig
 from deployments.engines import Resources, text_recognizer
+from models.batching import BatchStats
 from models.errors import ModelError, ModelLoadError, UnsupportedInputError
 from models.ocr.paddle_torch import DETECTION, RECOGNITION, is_paddle_folder
 from models.ocr.tesseract import TesseractRecognizer
@@ -50,6 +51,19 @@ def test_without_tesseract_the_error_says_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelLoadError, match="apt-get install tesseract-ocr"):
         text_recognizer(spec("tesseract"), AppConfig(), Resources(1))
+
+
+def test_the_engines_are_told_who_hears_of_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, f"{LISTING}cat >/dev/null\n", monkeypatch)
+    for name in ("tesseract", "toy"):
+        told: list[BatchStats] = []
+        resources = Resources(1, on_batch=told.append)
+        engine = text_recognizer(spec(name), AppConfig(), resources)
+        engine.submit([OcrRequest((PAGE, PAGE))]).result(WAIT)
+        engine.close()
+        assert [batch.items for batch in told] == [2]
 
 
 def test_pages_go_in_as_pixels_with_the_files_of_their_languages(

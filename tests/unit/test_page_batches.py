@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from models.batching import BatchStats
 from models.errors import EngineDeadError, ModelError, OverloadedError, UnsupportedInputError
 from models.ocr.page_batches import PageBatches, PageImage
 from models.types.pages import OcrRequest, OcrResult, Page
@@ -48,6 +49,14 @@ def test_each_request_gets_its_own_pages_in_order() -> None:
     results = batches.submit([request(1, 2, 3), request(), request(4)]).result(WAIT)
     assert [widths(result) for result in results] == [[1, 2, 3], [], [4]]
     batches.close()
+
+
+def test_every_batch_is_told_of_in_pages() -> None:
+    told: list[BatchStats] = []
+    batches = PageBatches(Reader(), batch_pages=2, max_queued=100, on_batch=told.append)
+    batches.submit([request(1, 2, 3)]).result(WAIT)
+    batches.close()
+    assert [(batch.items, batch.cost) for batch in told] == [(2, 2), (1, 1)]
 
 
 def test_pages_carry_the_languages_of_their_request() -> None:
