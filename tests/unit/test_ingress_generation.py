@@ -223,7 +223,7 @@ def test_completion_logprobs() -> None:
     assert logprobs is not None
     assert logprobs.tokens == ["He"]
     assert logprobs.token_logprobs == [-0.5]
-    assert logprobs.top_logprobs == [{"Hi": -1.5}]
+    assert logprobs.top_logprobs == [{"Hi": -1.5, "He": -0.5}]
     assert logprobs.text_offset == [0]
 
 
