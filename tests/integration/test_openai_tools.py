@@ -225,9 +225,9 @@ def test_echo_scores_the_prompt(server: RunningServer) -> None:
     assert all(logprob <= 0 for logprob in logprobs["token_logprobs"][1:])
     assert "".join(logprobs["tokens"]) == body["prompt"]
     starts = logprobs["text_offset"]
-    assert [
+    assert all(
         choice["text"][i:].startswith(t) for i, t in zip(starts, logprobs["tokens"], strict=True)
-    ]
+    )
     assert reply["usage"]["prompt_tokens"] == len(logprobs["tokens"])
     assert reply["usage"]["completion_tokens"] == 0
     streamed = [json.loads(event) for event in events_of(server, "/v1/completions", body)]
