@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -116,6 +117,18 @@ def test_what_a_file_is_its_bytes_tell(
     assert (described["content_type"], described["page_count"]) == (kind, pages)
     assert described["purpose"] == "user_data"
     assert described["expires_at"] == described["created_at"] + 7 * DAY
+
+
+def test_a_pdf_too_large_for_memory_is_kept_whole(replicas: Any, config: AppConfig) -> None:
+    """The upload lies in a file whose descriptor the process that counts pages shares."""
+    roomy = FileSettings(max_file_bytes=4 << 20, max_total_bytes=8 << 20, max_files=4)
+    client = make_client(replicas, config=config.model_copy(update={"files": roomy}))
+    noise = b"%" + random.Random(0).randbytes(2 << 20).hex().encode()
+    content = pdf([text_page(["First"]), noise])
+    assert len(content) > 1 << 20
+    described = upload(client, content)
+    assert (described["bytes"], described["page_count"]) == (len(content), 2)
+    assert client.get(f"/v1/files/{described['id']}/content").content == content
 
 
 def test_the_way_of_mistrals_clients(client: TestClient) -> None:

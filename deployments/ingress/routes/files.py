@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -155,6 +156,9 @@ def _keep(server: Server, info: FileInfo, file: BinaryIO) -> FileInfo:
     kind = CONTENT_TYPES.get(sniff_document(head) or "")
     limits = DocumentLimits(page_seconds=server.config.documents.page_s)
     pages = count_pages(file, limits) if kind else None
+    # The process that counts pages has moved the descriptor's offset: a seek to what this process
+    # has buffered would not move it back. One to the end drops the buffer.
+    file.seek(0, os.SEEK_END)
     file.seek(0)
     described = replace(info, content_type=kind or BINARY, page_count=pages)
     server.files.add(described, file)
