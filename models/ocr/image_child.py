@@ -89,6 +89,7 @@ def _decode(
             return TOO_MANY_PIXELS, width, height, b""
         if width * height == 0:
             return UNREADABLE, width, height, b""
+        image.load()  # of a TIFF file this turns the pixels too, and takes the orientation away
         upright = _to_rgb(_upright(image))
     return DECODED, upright.width, upright.height, upright.tobytes()
 

@@ -68,6 +68,23 @@ def test_every_mode_becomes_rgb(mode: str, colour: object, expected: object) -> 
     assert expected is None or image.getpixel((0, 0)) == expected
 
 
+@pytest.mark.parametrize("format_name", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_orientation_of_a_file_is_undone_once(orientation: int, format_name: str) -> None:
+    """Of some formats Pillow turns the pixels itself when it loads them."""
+    upright = Image.new("L", (3, 2))
+    upright.putdata([0, 40, 80, 120, 160, 200])
+    inverse = {6: "ROTATE_90", 8: "ROTATE_270"}
+    name = inverse.get(orientation, image_child.ORIENTATIONS.get(orientation))
+    stored = upright.transpose(Image.Transpose[name]) if name else upright
+    exif = Image.Exif()
+    exif[image_child.ORIENTATION_TAG] = orientation
+    data = encoded(stored, format_name, exif=exif)
+    status, width, height, pixels = image_child._decode(data, format_name, 0, 100)
+    assert (status, width, height) == (image_child.DECODED, 3, 2)
+    assert pixels == upright.convert("RGB").tobytes()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_each_orientation_is_undone(orientation: int) -> None:
     """The stored image is made from the upright one by the inverse of Pillow's own table."""
