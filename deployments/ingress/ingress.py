@@ -20,6 +20,7 @@ from deployments.handles.wake_deadline import WakeDeadline
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
 from deployments.ingress.server import Cluster, DeploymentState, Server, running_replicas
+from deployments.ingress.shared_call import SharedCall
 from deployments.metrics.ray_metrics import RayMetrics
 from deployments.private_logs import keep_requests_out_of_logs
 
@@ -57,7 +58,11 @@ def _wake_deadline(config: AppConfig, cluster: Cluster, task: str) -> WakeDeadli
 class ServeCluster:
     """The application's deployments as Serve's controller reports them."""
 
-    async def deployments(self) -> list[DeploymentState]:
+    def __init__(self) -> None:
+        # Every request of a burst may want to know, and the answer costs more than most of them.
+        self.deployments = SharedCall(self._deployments)
+
+    async def _deployments(self) -> list[DeploymentState]:
         name = serve.get_replica_context().app_name
         status = await asyncio.to_thread(serve.status)
         application: ApplicationStatusOverview | None = status.applications.get(name)
