@@ -123,7 +123,8 @@ class StreamStates:
     def catch_up(self, stream: Stream, window: Window | None) -> Window:
         """The window as it is on disk; `window` is what the caller knows already, if anything."""
         names = self._segments(stream)
-        if window is None or (names and _span(names[0])[0] > window.count):
+        # No journal at all: another process may just have folded it into a newer snapshot.
+        if window is None or not names or _span(names[0])[0] > window.count:
             window = self._snapshot(stream)
         for name in names:
             first, count = _span(name)

@@ -14,8 +14,10 @@ import pytest
 from models.anomaly import stream_state, streaming
 from models.anomaly.detectors import Detectors
 from models.anomaly.stream_features import with_features
+from models.anomaly.stream_state import Stream, StreamStates, Window, new_generation
 from models.anomaly.streaming import StreamingDetectors
 from models.errors import InvalidInputError, ModelNotFoundError, StorageError
+from models.stores.storage import open_storage
 from models.types.anomaly import StreamRequest, StreamResult, StreamSettings, Table
 
 SETTINGS = StreamSettings(min_samples=20, retrain_interval=30, window_size=50, contamination=0.05)
@@ -114,6 +116,25 @@ def test_no_acknowledged_point_is_lost(root: str, monkeypatch: pytest.MonkeyPatc
     window = last._states.catch_up(stream, None)
     assert [row[0] for row in window.rows] == [float(turn) for turn in range(30)]
     assert len(window.segments) < 7
+
+
+def test_a_window_from_before_a_snapshot_is_read_anew(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two replicas in turn: one folds the journal while the other knows an older window."""
+    monkeypatch.setattr(stream_state, "SEGMENTS", 4)
+    states = [StreamStates(open_storage(root)) for _ in range(2)]
+    settings = StreamSettings(min_samples=1000, window_size=1000)
+    stream = Stream("pump", settings, new_generation(), ("0",), False, 1000.0)
+    states[0].create(stream)
+    windows: list[Window | None] = [None, None]
+    for turn, who in enumerate([0, 0, 1, 0, 1, 1, 0, 0, 1, 1]):
+        window = windows[who] = states[who].catch_up(stream, windows[who])
+        states[who].append(stream, window, [(float(turn),)])
+    for who in range(2):
+        window = states[who].catch_up(stream, windows[who])
+        assert (window.count, states[who].count(stream)) == (10, 10)
+        assert [row[0] for row in window.rows] == [float(turn) for turn in range(10)]
 
 
 def test_a_full_disk_refuses_points_and_keeps_those_before(
