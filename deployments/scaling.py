@@ -8,11 +8,12 @@ from ray.serve.autoscaling_policy import replica_queue_length_autoscaling_policy
 from ray.serve.config import AutoscalingContext
 
 HELD = "held"
-"""What a replica records: 1 while a client's keep_alive outlasts the idle time, else 0."""
+"""What a replica records: 1 while it loads or downloads a model, or a client's keep_alive outlasts
+the idle time, else 0."""
 
 
 def by_requests_and_keep_alive(ctx: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-    """Serve's own policy, but no fewer replicas than hold a model for a client.
+    """Serve's own policy, but no fewer replicas than load a model or hold one for a client.
 
     Runs in Serve's controller at every decision; delays and bounds are applied afterwards.
     """

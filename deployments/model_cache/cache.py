@@ -126,13 +126,14 @@ class ModelCache(Generic[M]):
         )
 
     def stuck(self) -> list[str]:
-        """Models whose load was given up although its thread still runs, and that are worth a new
-        process: at once while no request is in flight, else after twice the time."""
+        """Models whose load or download was given up although its thread still runs, and that are
+        worth a new process: at once while no request is in flight, else after twice the time."""
         times = 2 if self.in_flight else 1
         return [name for name, slot in self._slots.items() if self._loads.stuck(slot, times)]
 
     def holds_replica(self, idle_timeout_s: float) -> bool:
-        """Whether a client asked for a model longer than an idle replica stays."""
+        """Whether a model is being loaded or downloaded, or a client asked for one longer than an
+        idle replica stays."""
         now = self._clock()
         return any(slot.holds_replica(now, idle_timeout_s) for slot in self._slots.values())
 

@@ -28,7 +28,8 @@ logger = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """`deadline_s` is for those who wait; without progress for `stuck_s` a load is given up."""
+    """`deadline_s` is for those who wait; without progress for `stuck_s` a load or a
+    download is given up."""
 
     deadline_s: float
     stuck_s: float = 1800.0
@@ -69,24 +70,27 @@ class ModelLoads(Generic[M]):
     def begin(self, slot: Slot[M]) -> asyncio.Task[M]:
         """The load that is under way, begun if there is none."""
         if slot.loading is None:
-            slot.error, slot.progress_at = None, self._clock()
+            slot.error = None
+            if slot.fetching is None:  # which may hang for long already
+                slot.progress_at = self._clock()
             slot.loading = _watched(self._load(slot))
         return slot.loading
 
     async def fetched(self, slot: Slot[M]) -> None:
         """Have the weights on this machine. Raises ModelLoadError."""
         if slot.fetching is None:
+            slot.progress_at = self._clock()
             slot.fetching = _watched(self._fetch(slot))
         await asyncio.shield(slot.fetching)
 
     def stuck(self, slot: Slot[M], times: int = 1) -> bool:
-        """Whether a load has made no progress for so many times the limit."""
-        still_s = self._clock() - slot.progress_at
-        return slot.loading is not None and still_s > times * self._limits.stuck_s
+        """Whether a load or a fetch has made no progress for so many times the limit."""
+        under_way = slot.loading is not None or slot.fetching is not None
+        return under_way and self._clock() - slot.progress_at > times * self._limits.stuck_s
 
     def give_up_when_stuck(self, slot: Slot[M]) -> None:
         """A thread cannot be ended: its model counts as failed until its replica is replaced."""
-        if self.stuck(slot):
+        if slot.loading is not None and self.stuck(slot):
             slot.error = ModelLoadError(f"Loading the model '{slot.spec.id}' does not end.")
 
     async def _load(self, slot: Slot[M]) -> M:
@@ -130,7 +134,7 @@ class ModelLoads(Generic[M]):
         try:
             await self._loader.fetch(slot.spec, progressed)
         finally:
-            slot.progress, slot.fetching = None, None
+            slot.progress, slot.fetching, slot.progress_at = None, None, self._clock()
 
     def _remember(self, slot: Slot[M], error: ModelLoadError) -> None:
         backoff = min(FIRST_BACKOFF_S * 2**slot.failures, LONGEST_BACKOFF_S)

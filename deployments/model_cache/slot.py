@@ -43,6 +43,7 @@ class Slot(Generic[M]):
     progress: tuple[int, int | None] | None = None
     """Bytes of a download: so far, and in all where that is known."""
     progress_at: float = 0.0
+    """When a load or a fetch that is under way was last seen to go on."""
 
     @property
     def ttl_s(self) -> float:
@@ -64,7 +65,10 @@ class Slot(Generic[M]):
         return self.idle and now >= self.last_used + self.ttl_s
 
     def holds_replica(self, now: float, idle_timeout_s: float) -> bool:
-        """Whether a client asked for it longer than an idle replica stays."""
+        """Whether it is being loaded or fetched, which goes on when nobody waits, or a client asked
+        for it longer than an idle replica stays."""
+        if self.loading is not None or self.fetching is not None:
+            return True
         asked = self.keep_alive_s or 0.0
         if asked <= idle_timeout_s:
             return False

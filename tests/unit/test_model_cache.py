@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -203,3 +204,51 @@ async def test_a_failed_download_is_a_failed_load(loader: Loader) -> None:
         await use(models, "a")
     assert loader.loads == []
     assert models.state("a").reason == "no network"
+
+
+async def test_a_download_without_progress_is_given_up(loader: Loader, clock: Clock) -> None:
+    report: list[Progress] = []
+
+    def fetch(spec: ModelSpec, progress: Progress) -> None:
+        report.append(progress)
+        assert loader.gate.wait(WAIT_S)
+
+    models = cache(loader, clock, hooks={"fetch": fetch}, deadline_s=0.01)
+    waiter = asyncio.create_task(models.download("a"))
+    await until(lambda: bool(report))
+    clock.now += 1001
+    report[0](10, 40)
+    assert models.stuck() == []
+    clock.now += 1001
+    assert models.stuck() == ["a"]
+    with pytest.raises(LoadTimeoutError):  # whoever wants the model too does not extend its time
+        await use(models, "a")
+    assert models.stuck() == ["a"]
+    models.sweep()
+    with pytest.raises(ModelLoadError, match="does not end"):
+        await use(models, "a")
+    loader.gate.set()
+    await waiter
+    await until(lambda: states(models) == {"a": "loaded"})
+    assert models.stuck() == []
+
+
+async def test_a_load_after_a_long_download_has_its_own_time(loader: Loader, clock: Clock) -> None:
+    fetching, fetched = threading.Event(), threading.Event()
+
+    def fetch(spec: ModelSpec, progress: Progress) -> None:
+        fetching.set()
+        assert fetched.wait(WAIT_S)
+
+    loader.slow = ("a",)
+    models = cache(loader, clock, hooks={"fetch": fetch})
+    waiter = asyncio.create_task(models.load("a"))
+    await until(fetching.is_set)
+    clock.now += 900
+    fetched.set()
+    await until(lambda: loader.loads == ["a"])
+    clock.now += 900
+    models.sweep()
+    assert models.stuck() == []
+    loader.gate.set()
+    await waiter

@@ -12,8 +12,9 @@ import pytest
 from config.catalog import ModelSpec
 from deployments.model_cache.room import ModelRoom
 from deployments.model_cache.slot import PINNED
-from models.errors import MemoryRefusedError, ModelLoadError
+from models.errors import LoadTimeoutError, MemoryRefusedError, ModelLoadError
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
+from weights.pip_download import Progress
 
 
 @dataclass
@@ -134,6 +135,34 @@ async def test_a_long_keep_alive_holds_the_replica_for_its_time(
     assert not models.holds_replica(300)
 
 
+async def test_a_load_that_nobody_waits_for_holds_the_replica(loader: Loader) -> None:
+    loader.slow = ("a",)
+    models = cache(loader, deadline_s=0.01)
+    with pytest.raises(LoadTimeoutError):
+        await use(models, "a")
+    assert models.in_flight == 0
+    assert models.holds_replica(300)
+    loader.gate.set()
+    await until(lambda: states(models) == {"a": "loaded"})
+    assert not models.holds_replica(300)
+
+
+async def test_a_download_that_nobody_waits_for_holds_the_replica(loader: Loader) -> None:
+    begun = threading.Event()
+
+    def fetch(spec: ModelSpec, progress: Progress) -> None:
+        begun.set()
+        assert loader.gate.wait(WAIT_S)
+
+    models = cache(loader, hooks={"fetch": fetch})
+    client = asyncio.create_task(models.download("a"))
+    await until(begun.is_set)
+    client.cancel()
+    assert models.holds_replica(300)
+    loader.gate.set()
+    await until(lambda: not models.holds_replica(300))
+
+
 async def test_a_pin_loads_the_model_where_it_is_not(loader: Loader) -> None:
     models = cache(loader)
     models.keep("a", PINNED)
@@ -159,8 +188,8 @@ async def test_preloaded_models_load_in_parallel_and_one_failure_stops_none(
     clock.now += 10_000
     models.sweep()
     assert models.state("a").pinned
-    assert not models.holds_replica(300)
     await until(lambda: models.state("c").state == "failed")
+    assert not models.holds_replica(300)
     models.keep("a", 0)
     models.sweep()
     await until(lambda: models.state("a").state == "unloaded")
