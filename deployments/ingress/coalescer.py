@@ -121,7 +121,7 @@ class _Lane(Generic[RequestT, ResultT]):
 
     async def _counted(
         self, group: Sequence[Waiting[RequestT, ResultT]]
-    ) -> list[ResultT | ModelError]:
+    ) -> Sequence[ResultT | Exception]:
         """The results, each of them the error of the whole call if it fails."""
         try:
             results = await self._results(group)
@@ -136,7 +136,7 @@ class _Lane(Generic[RequestT, ResultT]):
 
     async def _results(
         self, group: Sequence[Waiting[RequestT, ResultT]]
-    ) -> list[ResultT | ModelError]:
+    ) -> Sequence[ResultT | Exception]:
         """One of the requests may have killed the replica: they then go on one by one."""
         requests = [entry.request for entry in group]
         if len(requests) == 1:
@@ -147,12 +147,12 @@ class _Lane(Generic[RequestT, ResultT]):
             again = [asyncio.ensure_future(self._again(entry)) for entry in group]
             for entry, task in zip(group, again, strict=True):
                 _cancel_when_abandoned(task, [entry.future])
-            return list(await asyncio.gather(*again))
+            return await asyncio.gather(*again)
 
-    async def _again(self, entry: Waiting[RequestT, ResultT]) -> ResultT | ModelError:
+    async def _again(self, entry: Waiting[RequestT, ResultT]) -> ResultT | Exception:
         try:
             return (await self._calls.again([entry.request]))[0]
-        except ModelError as error:
+        except Exception as error:  # a defect too ends no request but its own
             return error
         except asyncio.CancelledError:
             if not entry.future.cancelled():  # it is the whole call that is cancelled
@@ -160,10 +160,10 @@ class _Lane(Generic[RequestT, ResultT]):
             return ModelError("cancelled")
 
 
-def _settle(future: asyncio.Future[ResultT], result: ResultT | ModelError) -> None:
+def _settle(future: asyncio.Future[ResultT], result: ResultT | Exception) -> None:
     if future.done():
         return
-    if isinstance(result, ModelError):
+    if isinstance(result, Exception):
         future.set_exception(result)
     else:
         future.set_result(result)

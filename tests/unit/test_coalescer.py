@@ -246,6 +246,27 @@ async def test_one_request_that_kills_replicas_fails_alone() -> None:
     assert lost == [["a", "killer", "b"], ["killer"]]
 
 
+async def test_a_defect_met_by_one_request_on_its_second_try_fails_it_alone() -> None:
+    async def shared_call(requests: list[str]) -> list[str | ModelError]:
+        await asyncio.sleep(0)
+        if len(requests) > 1:
+            raise ReplicaLostError("died")
+        return [text.upper() for text in requests]
+
+    async def call_again(requests: list[str]) -> list[str | ModelError]:
+        if requests == ["bug"]:
+            raise RuntimeError("bug")
+        await settle()
+        return [text.upper() for text in requests]
+
+    calls = Calls(alone=shared_call, shared=shared_call, again=call_again)
+    shared = Coalescer(calls, len, CoalescingSettings())
+    texts = ("first", "a", "bug", "b")
+    answers = await asyncio.gather(*map(shared.submit, texts), return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == ["FIRST", "A", "B"]
+    assert isinstance(answers[2], RuntimeError)
+
+
 async def test_the_size_of_a_shared_call_is_bounded(replica: Replica) -> None:
     shared = coalescer(replica, max_call_chars=5)
     tasks = [asyncio.create_task(shared.submit(text)) for text in ("a", "bb", "ccc", "d", "e" * 9)]
