@@ -103,12 +103,12 @@ class FileStore:
         return info
 
     def list(self) -> list[FileInfo]:
-        """All files, oldest first. Those that have expired are deleted by the way."""
+        """All files, oldest first. Those that have expired are deleted by the way, and so is
+        what an upload that died has left."""
         now = time.time()
         names = list(self._names())
-        for name in names:
-            if name.startswith(PARTIAL):
-                self._remove_abandoned(name, now)
+        for name in _unfinished(names):
+            self._remove_abandoned(name, now)
         paths = [self._path(name) for name in names if name.endswith(META)]
         # In one call: an object store answers all of them side by side.
         described = self._fs.cat(paths, on_error="omit") if paths else {}
@@ -176,7 +176,7 @@ class FileStore:
             raise
 
     def _remove_abandoned(self, name: str, now: float) -> None:
-        """Delete what a process that died has left half written."""
+        """Delete what a process that died has left, not what one may still be writing."""
         with suppress(OSError, NotImplementedError):
             if self._fs.modified(self._path(name)).timestamp() < now - ABANDONED_S:
                 self._fs.rm_file(self._path(name))
@@ -185,6 +185,14 @@ class FileStore:
         for name in (file_id + META, file_id):
             with suppress(OSError):
                 self._fs.rm_file(self._path(name))
+
+
+def _unfinished(names: list[str]) -> Iterator[str]:
+    """What is half written, and content that nothing describes."""
+    known = set(names)
+    for name in names:
+        if name.startswith(PARTIAL) or (FILE_ID.fullmatch(name) and name + META not in known):
+            yield name
 
 
 def _info(text: bytes) -> FileInfo | None:

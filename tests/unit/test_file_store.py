@@ -73,6 +73,22 @@ def test_what_a_dead_process_left_half_written_is_deleted_in_time(tmp_path: Path
     assert new.exists()
 
 
+def test_content_that_a_dead_process_has_not_described_is_deleted_in_time(tmp_path: Path) -> None:
+    """What is described stays however old it is, what is being uploaded has a day."""
+    store = FileStore(str(tmp_path), max_total_bytes=100, max_files=3)
+    kept = add(store, b"kept")
+    old, new, other = (tmp_path / name for name in (new_file_id(), new_file_id(), "notes.txt"))
+    for path in (old, new, other):
+        path.write_bytes(b"bare")
+    for path in (old, other, tmp_path / kept.id):
+        os.utime(path, (0, time.time() - 2 * 86400))
+    assert store.list() == [kept]
+    assert not old.exists()
+    assert new.exists()
+    assert other.exists()
+    assert b"".join(store.chunks(kept.id)) == b"kept"
+
+
 def test_deleted_files_are_gone(store: FileStore) -> None:
     added = add(store, b"content")
     store.delete(added.id)
