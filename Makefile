@@ -3,7 +3,7 @@
 SHELL := bash
 VENV := .venv
 PY := $(VENV)/bin/python
-PORT ?= 8000
+PORT ?=
 QUICK ?=
 ARGS ?=
 # The first Python that is new enough, else whichever there is, for preflight.py to refuse.
@@ -22,9 +22,9 @@ PIP := $(PY) -m pip install --disable-pip-version-check
 help: ## this list
 	@grep -hE '^[a-z%<>-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## /\1\t/' | expand -t 16
 
-serve: $(INSTALLED) ## set up what is missing, then serve on 127.0.0.1 (PORT=8000, ARGS=--help)
+serve: $(INSTALLED) ## set up what is missing, then serve as serve_config.yaml says (PORT=9000, ARGS=--help)
 	@$(PY) -m weights fetch
-	@$(PY) -m launcher --port $(PORT) $(ARGS)
+	@$(PY) -m launcher $(if $(PORT),--port $(PORT)) $(ARGS)
 
 setup: $(DEV_INSTALLED) ## the virtual environment with everything for development
 	@$(PY) -m weights fetch

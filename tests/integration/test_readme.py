@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -69,8 +70,22 @@ def test_there_are_commands_to_run() -> None:
 def test_the_two_commands_do_what_the_readme_says() -> None:
     commands = [block for block in blocks(ROOT / "README.md") if block.startswith("make ")]
     assert commands == ["make serve", "make test"]
-    does = {"make serve": "-m launcher --port 8000", "make test": "-m pytest"}
+    does = {"make serve": "-m launcher", "make test": "-m pytest"}
     for command, expected in does.items():
-        run = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        assert expected in run.stdout
+        assert expected in what_make_would_run(*command.split()[1:])
+
+
+def test_make_serve_leaves_the_port_to_the_configuration_unless_it_is_told() -> None:
+    assert "--port" not in what_make_would_run("serve")
+    assert "-m launcher --port 9000" in what_make_would_run("serve", "PORT=9000")
+    assert "-m launcher --port 9000" in what_make_would_run("serve", PORT="9000")
+
+
+def what_make_would_run(*arguments: str, **variables: str) -> str:
+    without = {name: value for name, value in os.environ.items() if name != "PORT"}
+    run = subprocess.run(
+        ["make", "-n", *arguments], cwd=ROOT, env={**without, **variables},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout
