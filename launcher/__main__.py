@@ -33,6 +33,8 @@ from launcher.terminal import own_foreground_group
 
 ROOT = Path(__file__).parents[1]
 FAILED = 1
+PRIORITIES = {"RAY_worker_niceness": "5"}
+"""Ray's own 15 would leave four degrees between urgent replicas and those that step aside."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,8 +105,8 @@ def _prepared(document: Document, folder: Path) -> Document:
     """The document for this machine; the environment of all processes to come is set."""
     core_dumps.write_none()
     os.environ.update(ray_variables(write_token(folder)))
-    # Ray's own 15 would leave four degrees between urgent replicas and those that step aside.
-    os.environ.setdefault("RAY_worker_niceness", "5")
+    for name, value in PRIORITIES.items():
+        os.environ.setdefault(name, value)
     keep_idle_memory_low()
     if not haproxy_wanted(document):
         return document

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from config.settings import AppConfig, TaskSettings
+from launcher.__main__ import PRIORITIES
+from launcher.idle_memory import VARIABLES as IDLE_MEMORY
 from tests.kuberay_schema import RayCluster, RayService
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +137,24 @@ def test_variables_reach_head_and_workers(
     for name, pod in pods(cluster).items():
         assert environment(pod).items() >= wanted.items(), name
         assert environment(pod)["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_nodes_are_as_lean_and_as_polite_as_on_one_machine(cluster: RayCluster) -> None:
+    wanted = {**IDLE_MEMORY, **PRIORITIES}
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    for name, pod in pods(cluster).items():
+        assert environment(pod).items() >= wanted.items(), name
+    for name, value in wanted.items():
+        assert f" {name}={value}" in guide
+
+
+def test_the_service_of_serve_has_the_port_that_the_head_names(
+    cluster: RayCluster, serve_config: dict[str, Any]
+) -> None:
+    """KubeRay makes that service from the head's ports, also where it leads to workers only."""
+    for name, pod in pods(cluster).items():
+        ports = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
+        assert ports["serve"] == serve_config["http_options"]["port"], name
 
 
 def test_the_head_does_no_work(cluster: RayCluster, serve_config: dict[str, Any]) -> None:
