@@ -42,7 +42,8 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     INFERENCE_WEIGHTS_DIR=/var/lib/inference/weights \
     INFERENCE_DATA_DIR=/var/lib/inference/data \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY graph.py serve_config.yaml LICENSE ./

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
@@ -99,3 +100,12 @@ def test_it_listens_outside_of_loopback(path: Path) -> None:
 def test_the_images_differ_in_cuda_only() -> None:
     cpu, cuda = (path.read_text().partition("WORKDIR /app\nCOPY --from")[2] for path in FILES)
     assert cpu == cuda
+
+
+def test_nodes_of_both_images_join_one_cluster() -> None:
+    """Their Python differs in its patch version, for which Ray would refuse a node by default."""
+    cpu, cuda = ([value.split() for value in arguments_of(path, "ENV")] for path in FILES)
+    assert cpu == cuda
+    assert "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor" in cpu[0]
+    utilities = Path(ray.__file__).parent / "_private" / "utils.py"
+    assert '"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"' in utilities.read_text(), "Ray has renamed it"
