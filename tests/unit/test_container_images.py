@@ -109,3 +109,12 @@ def test_nodes_of_both_images_join_one_cluster() -> None:
     assert "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor" in cpu[0]
     utilities = Path(ray.__file__).parent / "_private" / "utils.py"
     assert '"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"' in utilities.read_text(), "Ray has renamed it"
+
+
+def test_the_guide_runs_what_it_builds() -> None:
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    built = re.findall(r"^docker build .* -t (\S+) \.$", guide, flags=re.MULTILINE)
+    run = re.findall(r"^docker run (?:.*\\\n)* .* (\S+)$", guide, flags=re.MULTILINE)
+    assert len(built) == len(run) == len(FILES)
+    assert run == built
+    assert [("--gpus" in block) for block in guide.split("docker run ")[1:]] == [False, True]
