@@ -261,3 +261,10 @@ def test_shares_of_one_gpu_are_those_of_the_defaults(serve_config: dict[str, Any
         plain = getattr(config, task)
         if isinstance(plain, TaskSettings) and settings["num_gpus"]:
             assert settings["num_gpus"] == plain.gpu_share, task
+
+
+def test_the_guide_restarts_the_front_by_its_name() -> None:
+    """After the service that it looks up at its start has been made anew."""
+    deployment, _ = documents("front.yaml")
+    guide = " ".join((ROOT / "docs" / "cluster.md").read_text().split())
+    assert f"kubectl rollout restart deployment/{deployment['metadata']['name']}`" in guide
