@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,13 @@ def test_it_is_locked_down(unit: configparser.ConfigParser) -> None:
     assert service["NoNewPrivileges"] == "yes"
     assert service["CapabilityBoundingSet"] == ""
     assert service["User"] not in ("", "root")
+
+
+def test_it_is_installed_with_the_weights_where_it_looks_for_them(
+    unit: configparser.ConfigParser,
+) -> None:
+    """`make setup`, which fetches them, would else fill the cache of the one who installs."""
+    header, _, body = UNIT.read_text().partition("[Unit]")
+    [fetched] = re.findall(r"INFERENCE_WEIGHTS_DIR=(\S+) make setup", header)
+    assert f"Environment=INFERENCE_WEIGHTS_DIR={fetched}\n" in body
+    assert fetched.startswith(f"/var/cache/{unit['Service']['CacheDirectory']}/")
