@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
 
 from launcher.__main__ import _parser
 from launcher.launch import STOP_DEADLINE_S
@@ -68,3 +70,34 @@ def test_it_is_installed_with_the_weights_where_it_looks_for_them(
     [fetched] = re.findall(r"INFERENCE_WEIGHTS_DIR=(\S+) make setup", header)
     assert f"Environment=INFERENCE_WEIGHTS_DIR={fetched}\n" in body
     assert fetched.startswith(f"/var/cache/{unit['Service']['CacheDirectory']}/")
+
+
+SESSION = "session_2026-01-01_00-00-00_000000_4194304"
+LONGEST_SOCKET = 107
+
+
+def test_logs_outlive_the_server(
+    unit: configparser.ConfigParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a folder that systemd makes, in which Ray's sockets have short enough names."""
+    [folder] = re.findall(r"^Environment=RAY_TMPDIR=(\S+)$", UNIT.read_text(), flags=re.MULTILINE)
+    assert folder == f"/var/log/{unit['Service']['LogsDirectory']}"
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    assert get_default_ray_temp_dir() == f"{folder}/ray"
+    assert len(f"{folder}/ray/{SESSION}/sockets/plasma_store") <= LONGEST_SOCKET
+    assert f"`{folder}/ray`" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_logs_do_not_fill_the_disk(unit: configparser.ConfigParser, tmp_path: Path) -> None:
+    logs = f"/var/log/{unit['Service']['LogsDirectory']}"
+    command = shlex.split(unit["Service"]["ExecStartPre"].removeprefix("-"))
+    here = [part.replace(logs, str(tmp_path)) for part in command]
+    assert here != command
+    subprocess.run(here, check=True)
+    sessions = [tmp_path / "ray" / f"session_2026-01-{day:02}" for day in range(1, 32)]
+    for session in sessions:
+        (session / "logs").mkdir(parents=True)
+    latest = tmp_path / "ray" / "session_latest"
+    latest.symlink_to(sessions[-1])
+    subprocess.run(here, check=True)
+    assert sorted(latest.parent.iterdir()) == [*sessions[-20:], latest]
