@@ -54,8 +54,9 @@ class TaskSettings(_Settings):
     """An idle model leaves the memory of its replica after so long, unless a client says else."""
     model_budget_bytes: Annotated[int, Field(gt=0, le=1 << 50)] | None = None
     """What the models of one replica may hold together; idle ones leave for others. None: all."""
-    memory_tolerance_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] = 1 << 30
-    """More than this beyond its start, without any model, and a replica is replaced."""
+    memory_tolerance_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] | None = None
+    """More than this beyond its start, without any model, and a replica is replaced. None: 1 GiB,
+    on a GPU of NVIDIA or AMD 3 GiB."""
 
     @property
     def kept_bytes(self) -> int:

@@ -19,7 +19,7 @@ from deployments.engines import Resources, fetch_weights
 from deployments.memory.ledger import MemoryLedger
 from deployments.memory.node_ledger import NodeLedger
 from deployments.memory.replica_memory import ReplicaMemory, share_of
-from deployments.memory.watch import MemoryWatch
+from deployments.memory.watch import MemoryWatch, tolerance_bytes
 from deployments.metrics.ray_metrics import RayMetrics
 from deployments.metrics.replica_metrics import ReplicaMetrics
 from deployments.model_cache.cache import ModelCache
@@ -78,7 +78,7 @@ class ModelReplica(Generic[M]):
             preload=[spec.id for spec in specs if config.preloads(spec)],
             events=self._metrics,
         )
-        self._memory = MemoryWatch(settings.memory_tolerance_bytes + settings.kept_bytes)
+        self._memory = MemoryWatch(tolerance_bytes(settings, share.gpu))
 
     # --- the steps of a load, each in a thread ------------------------------------------------
 

@@ -14,9 +14,11 @@ from deployments.memory.watch import MemoryWatch
 from deployments.model_cache.slot import PINNED
 from deployments.rerank import Rerank
 from deployments.scaling import HELD
+from models.devices.device import Device
 from models.errors import EngineDeadError
 from models.types.status import ModelStatus
 from tests.cached_models import WAIT_S, Clock, FakeModel, Loader, cache, states, until, use
+from tests.fake_devices import GIB, cpu, gpu
 
 
 class Memory:
@@ -152,3 +154,17 @@ async def test_a_download_ends_when_the_weights_are_there(loader: Loader, clock:
     asyncio.get_running_loop().call_later(0.01, may_end.set)
     assert [status async for status in replica.download_model("a")] == []
     assert replica._models.empty
+
+
+@pytest.mark.parametrize(("device", "expected"), [(cpu(), GIB), (gpu(), 3 * GIB)])
+def test_a_replica_tolerates_what_the_libraries_of_its_device_hold(
+    monkeypatch: pytest.MonkeyPatch, device: Device, expected: int
+) -> None:
+    watched: list[int] = []
+    monkeypatch.setattr("deployments.replica.ray.get_gpu_ids", list)
+    monkeypatch.setattr("deployments.replica.granted_device", lambda probe, ids: device)
+    monkeypatch.setattr("deployments.replica.RayMetrics", lambda: None)
+    monkeypatch.setattr("deployments.replica.ReplicaMetrics", lambda task, metrics: None)
+    monkeypatch.setattr("deployments.replica.MemoryWatch", watched.append)
+    Rerank([], AppConfig())
+    assert watched == [expected]
