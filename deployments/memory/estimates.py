@@ -3,8 +3,10 @@ its engine is told so that it takes no more."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ BATCH_TOKENS = 4096
 STORED: dict[str, NumberFormat] = {"F16": "float16", "BF16": "bfloat16"}
 GPU_ENGINES = frozenset({"auto", "llama_cpp", "transformers", "torch"})
 """The others compute on the CPU wherever they are."""
+
+logger = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,33 @@ def _generator(spec: ModelSpec, path: Path, situation: Situation) -> LoadPlan:
     return _causal_lm(spec, files.path, situation)
 
 
+def _llama_cpp_layers(spec: ModelSpec, situation: Situation) -> tuple[Situation, int | None]:
+    """Where llama.cpp will compute, and how many layers the operator wants on a GPU.
+
+    On the host, whatever was asked for, where the installed llama.cpp does not use the GPU.
+    """
+    wanted = spec.engine_options.get("n_gpu_layers")
+    if wanted == 0 or (wanted is None and situation.gpu is None):
+        return situation, wanted
+    from models.llama_cpp.bindings import computes_on_gpus
+
+    if computes_on_gpus():
+        return situation, wanted
+    _warn_of_build_without_gpu()
+    own = situation.own_room and situation.gpu is None
+    return Situation(situation.host, None, Room(situation.room.host), own), 0
+
+
+@cache
+def _warn_of_build_without_gpu() -> None:
+    """Once per process: each plan asks."""
+    logger.warning(
+        "The installed llama.cpp computes on no GPU: its models stay on the host. Build it "
+        'for CUDA: CMAKE_ARGS="-DGGML_CUDA=on" .venv/bin/pip install --force-reinstall --no-deps '
+        "--no-cache-dir -c constraints.txt llama-cpp-python (docs/operations.md, GPU shares)"
+    )
+
+
 def _wish(spec: ModelSpec, trained: int) -> PoolWish:
     options, limits = spec.engine_options, spec.limits
     return PoolWish(
@@ -111,6 +142,7 @@ def _gguf_generator(spec: ModelSpec, path: Path, situation: Situation) -> LoadPl
     from models.llama_cpp.generator_file import read_generator_file
 
     options = spec.engine_options
+    situation, layers = _llama_cpp_layers(spec, situation)
     wish = _wish(spec, 0)
     file = read_generator_file(path, wish.max_sequences, options.get("kv_cache", "f16"))
     wish = _wish(spec, file.header.context_length)
@@ -119,7 +151,7 @@ def _gguf_generator(spec: ModelSpec, path: Path, situation: Situation) -> LoadPl
         file.sizes,
         wish,
         situation.room,
-        gpu_layers=options.get("n_gpu_layers"),
+        gpu_layers=layers,
         generous=situation.own_room,
     )
     sized = {"n_ctx": plan.pool.context, "kv_cells": plan.pool.cells}
@@ -136,7 +168,7 @@ def _gguf_encoder(spec: ModelSpec, path: Path, situation: Situation) -> LoadPlan
     n_batch = max(file.max_tokens, options.get("max_batch_tokens", DEFAULT_BATCH_TOKENS))
     sizes = StepSizes(SLOTS, n_batch, n_batch if file.header.is_causal else 0)
     wish = PoolWish(n_batch, kv_cells=n_batch, min_context=n_batch)
-    layers = options.get("n_gpu_layers")
+    situation, layers = _llama_cpp_layers(spec, situation)
     plan = placed(memory, sizes, wish, situation.room, gpu_layers=layers)
     host, gpu = needed(memory, sizes, plan.pool.cells, plan.gpu_layers)
     return LoadPlan(host, gpu, options={"n_gpu_layers": plan.gpu_layers})

@@ -41,6 +41,12 @@ def _forward_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     _log.log(_LOG_LEVELS.get(level, logging.DEBUG), "%s", text.decode("utf-8", "replace").rstrip())
 
 
+def computes_on_gpus() -> bool:
+    """False for a build without a GPU's backend, and where that finds no GPU: layers that are meant
+    for one stay on the host then."""
+    return bool(api.llama_supports_gpu_offload())
+
+
 class NativeModel:
     """Weights and vocabulary of one GGUF file.
 

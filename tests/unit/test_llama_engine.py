@@ -13,7 +13,7 @@ import pytest
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.numpy_sampler import NumpySampler
 from models.errors import InvalidInputError, ModelLoadError
-from models.llama_cpp.bindings import NativeModel
+from models.llama_cpp.bindings import NativeModel, computes_on_gpus
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.generator_file import N_BATCH
 from models.llama_cpp.gguf_header import read_gguf_header
@@ -113,6 +113,14 @@ def test_llama_cpp_writes_to_the_log_not_to_stderr(
 
 
 # --- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_build_says_whether_it_computes_on_gpus(
+    monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    monkeypatch.setattr("llama_cpp.llama_cpp.llama_supports_gpu_offload", lambda: answer)
+    assert computes_on_gpus() is answer
 
 
 @pytest.mark.parametrize(("kind", "warns"), [("Q4_1", True), ("Q5_1", True), ("Q8_0", False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from config.catalog import ModelSpec
 from config.settings import TaskSettings
 from deployments.engines import Resources
+from deployments.memory import estimates
 from deployments.memory.estimates import ONNX_BYTES, PAGE_BYTES, Situation, plan_load
 from deployments.memory.node_book import NodeBook
 from deployments.memory.node_ledger import Holding, NodeLedger, Space
@@ -44,6 +46,18 @@ def spec(engine: str, task: str = "generation", **options: Any) -> ModelSpec:
             "engine_options": options,
         }
     )
+
+
+@pytest.fixture(autouse=True)
+def _built_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp on a node with such devices; what is installed here may know none."""
+    monkeypatch.setattr("models.llama_cpp.bindings.computes_on_gpus", lambda: True)
+
+
+@pytest.fixture
+def built_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.llama_cpp.bindings.computes_on_gpus", lambda: False)
+    estimates._warn_of_build_without_gpu.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +114,24 @@ def test_options_of_the_operator_count(gguf: Path) -> None:
     card = Situation(cpu(), gpu(), Room(64 * GIB, 20 * GIB))
     assert plan_load(spec("llama_cpp"), gguf, card).options["n_gpu_layers"] == 3
     assert plan_load(spec("llama_cpp", n_gpu_layers=1), gguf, card).options["n_gpu_layers"] == 1
+
+
+@pytest.mark.usefixtures("built_for_cpus")
+@pytest.mark.parametrize("task", ["generation", "embedding"])
+def test_a_build_without_gpus_is_planned_on_the_host(
+    gguf: Path, task: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "logger", logging.getLogger("estimates"))
+    card = Situation(cpu(), gpu(), Room(64 * GIB, 20 * GIB), own_room=True)
+    on_host = plan_load(spec("llama_cpp", task), gguf, ROOMY)
+    assert on_host.options["n_gpu_layers"] == 0
+    assert plan_load(spec("llama_cpp", task, n_gpu_layers=0), gguf, card).gpu == 0
+    assert caplog.records == []
+    for options in ({}, {"n_gpu_layers": 1}, {"n_gpu_layers": -1}):
+        for situation in (card, ROOMY) if options else (card,):
+            assert plan_load(spec("llama_cpp", task, **options), gguf, situation) == on_host
+    [record] = caplog.records
+    assert "-DGGML_CUDA=on" in record.message
 
 
 @pytest.mark.parametrize(
@@ -241,6 +273,18 @@ def test_two_replicas_of_one_card(tmp_path: Path, gguf: Path, neighbour: int) ->
     second.memory.release("b")
     assert second.memory.options("b") == {}
     assert {h.model_id for h in holdings(book)} == {"a"}
+
+
+@pytest.mark.usefixtures("built_for_cpus")
+def test_what_stays_on_the_host_is_entered_for_it_and_not_for_the_card(
+    tmp_path: Path, gguf: Path
+) -> None:
+    card, book = gpu(free=0), tmp_path / "book"
+    replica = Replica(book, gguf, FakeProbe(card), Share(card, 0.5), os.getpid())
+    replica.load(spec("llama_cpp"))
+    held = {holding.place: holding.n_bytes for holding in holdings(book)}
+    assert held["cpu"] > 0
+    assert held.get(card.key, 0) == 0
 
 
 def test_a_card_that_others_have_filled(tmp_path: Path, gguf: Path) -> None:
