@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with own_foreground_group(), private_folder() as folder:
             front, document = _fronted(document, folder)
             return Launch(
-                RayServer(_prepared(document, folder)), front, url_of(http["host"], http["port"]),
+                RayServer(_prepared(document, folder), options.num_gpus),
+                front, url_of(http["host"], http["port"]),
                 HttpProbe(document["http_options"]["host"], document["http_options"]["port"]),
                 Descendants(os.getpid()), folder, options.drain_s,
             ).run()  # fmt: skip
@@ -73,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         "--drain-s", type=_seconds, default=30.0, metavar="SECONDS",
         help="how long requests under way may keep a server that shall end (default: 30)",
     )  # fmt: skip
+    parser.add_argument(
+        "--num-gpus", type=_gpus, metavar="NUMBER",
+        help="GPUs of this machine (default: those Ray finds, which are none of Apple's)",
+    )  # fmt: skip
     return parser
 
 
@@ -81,6 +86,13 @@ def _port(text: str) -> int:
     if not 0 < port < 1 << 16:
         raise argparse.ArgumentTypeError(f"{port} is not a port (1 to 65535)")
     return port
+
+
+def _gpus(text: str) -> int:
+    gpus = int(text)
+    if gpus < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of GPUs")
+    return gpus
 
 
 def _seconds(text: str) -> float:

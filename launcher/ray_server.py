@@ -16,10 +16,14 @@ OBJECT_STORE_BYTES = 512 << 20
 
 
 class RayServer:
-    """Ray reads the environment when it is imported: that happens in `start`, not before."""
+    """Ray reads the environment when it is imported: that happens in `start`, not before.
 
-    def __init__(self, document: Document) -> None:
+    `num_gpus` is what this machine has; None: what Ray finds, which knows no GPU of Apple's.
+    """
+
+    def __init__(self, document: Document, num_gpus: int | None = None) -> None:
         self._document = document
+        self._num_gpus = num_gpus
 
     def start(self) -> None:
         """Start Ray and Serve and submit the applications; returns before they run.
@@ -36,6 +40,7 @@ class RayServer:
             address="local",
             namespace="serve",
             include_dashboard=False,
+            num_gpus=self._num_gpus,
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
