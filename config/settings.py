@@ -197,7 +197,7 @@ class DeadlineSettings(_Settings):
     load_s: Seconds = 120
     """Waiting for a replica to start, or a model to load: 503 with Retry-After; both go on."""
     stuck_load_s: Seconds = 1800
-    """A load without progress for so long is given up, and its replica replaced."""
+    """A load or a download without progress for so long is given up, and its replica replaced."""
     batch_s: Seconds = 240
     """Embedding, rerank, classification, OCR and scoring requests: 504."""
     document_s: Seconds = 600
