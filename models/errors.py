@@ -4,7 +4,8 @@
     ├─ InvalidInputError           the request itself is at fault; `param` names the field
     │  ├─ InputTooLongError        more tokens than the model's context; carries both numbers
     │  ├─ UnsupportedInputError    well-formed, but this model cannot read it (an unreadable image)
-    │  └─ UnsupportedTaskError     the model exists and serves another task
+    │  ├─ UnsupportedTaskError     the model exists and serves another task
+    │  └─ MessageTooLargeError     the request, or its answer, does not pass between processes
     ├─ ModelNotFoundError          no such model id
     ├─ ModelLoadError              weights missing or broken, out of memory, missing dependency
     │  ├─ LoadTimeoutError         still loading when the wait ended: try again later
@@ -67,6 +68,10 @@ class UnsupportedInputError(InvalidInputError):
 
 class UnsupportedTaskError(InvalidInputError):
     """The model id exists, but the model serves another task."""
+
+
+class MessageTooLargeError(InvalidInputError):
+    """The request or its answer is larger than one message between processes may be."""
 
 
 class ModelNotFoundError(ModelError):

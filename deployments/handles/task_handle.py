@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -25,6 +26,7 @@ from deployments.handles.prompt_wake import PromptWake
 from deployments.handles.turns import Turns
 from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import (
+    MessageTooLargeError,
     ModelError,
     ModelLoadError,
     OverloadedError,
@@ -37,6 +39,8 @@ NOTICE_S = 10.0
 """For how long Serve may go on offering a dead replica; its health checks run every second."""
 RETRY_S = 0.2
 BROADCAST_S = 5.0
+TOO_LARGE = "message larger than max"
+"""gRPC says so at either end, under a status that overload has as well."""
 _END = object()
 _MODEL_AT = {"generate": 2}
 """Where a method's arguments name the model, if not at the beginning."""
@@ -214,9 +218,19 @@ class TaskHandle:
         if isinstance(error, DeploymentUnavailableError):
             raise ModelLoadError(f"The {self.task} deployment is not available.") from error
         if isinstance(error, AioRpcError):
+            if _too_large(error):
+                raise MessageTooLargeError(
+                    f"This {self.task} request or its answer is too large to be passed on in one "
+                    "piece: split it."
+                ) from error
             logger.warning("The connection to a %s replica broke: %s", self.task, error.code())
             raise ReplicaLostError(f"The connection to a {self.task} replica broke.") from error
         raise error
+
+
+def _too_large(error: AioRpcError) -> bool:
+    exhausted = error.code() == StatusCode.RESOURCE_EXHAUSTED
+    return exhausted and TOO_LARGE in (error.details() or "")
 
 
 def _model_of(method: str, args: tuple[Any, ...]) -> str:

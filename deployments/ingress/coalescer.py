@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from config.settings import CoalescingSettings
 from deployments.ingress.fair_queue import FairQueue, QueueBounds, Waiting
-from models.errors import ModelError, ReplicaLostError
+from models.errors import MessageTooLargeError, ModelError, ReplicaLostError
 
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
@@ -29,7 +29,8 @@ class Calls(Generic[RequestT, ResultT]):
     """The ways to send requests to a replica.
 
     `alone` is for one request and may be repeated when the replica dies; `shared` is for several,
-    and is not: `again` is then called for each of them, and is not repeated.
+    and is not: `again` is then called for each of them, and is not repeated. So it is when they are
+    too large together to be passed on.
     """
 
     alone: Call[RequestT, ResultT]
@@ -137,13 +138,14 @@ class _Lane(Generic[RequestT, ResultT]):
     async def _results(
         self, group: Sequence[Waiting[RequestT, ResultT]]
     ) -> Sequence[ResultT | Exception]:
-        """One of the requests may have killed the replica: they then go on one by one."""
+        """One of the requests may have killed the replica, or they are too large together: then
+        they go on one by one."""
         requests = [entry.request for entry in group]
         if len(requests) == 1:
             return await self._calls.alone(requests)
         try:
             return await self._calls.shared(requests)
-        except ReplicaLostError:
+        except (ReplicaLostError, MessageTooLargeError):
             again = [asyncio.ensure_future(self._again(entry)) for entry in group]
             for entry, task in zip(group, again, strict=True):
                 _cancel_when_abandoned(task, [entry.future])

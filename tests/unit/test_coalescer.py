@@ -11,7 +11,13 @@ from config.settings import CoalescingSettings
 from deployments.ingress.clients import embedding_size
 from deployments.ingress.coalescer import Call, Calls, Coalescer
 from models.drain_rate import DrainRate
-from models.errors import InvalidInputError, ModelError, OverloadedError, ReplicaLostError
+from models.errors import (
+    InvalidInputError,
+    MessageTooLargeError,
+    ModelError,
+    OverloadedError,
+    ReplicaLostError,
+)
 from models.types.texts import EmbeddingRequest
 from tests.cached_models import Clock
 
@@ -265,6 +271,24 @@ async def test_a_defect_met_by_one_request_on_its_second_try_fails_it_alone() ->
     answers = await asyncio.gather(*map(shared.submit, texts), return_exceptions=True)
     assert [answers[0], answers[1], answers[3]] == ["FIRST", "A", "B"]
     assert isinstance(answers[2], RuntimeError)
+
+
+async def test_what_is_too_large_together_goes_one_by_one() -> None:
+    calls_made: list[list[str]] = []
+
+    async def call(requests: list[str]) -> list[str | ModelError]:
+        await asyncio.sleep(0)
+        calls_made.append(requests)
+        if len(requests) > 1 or requests == ["huge"]:
+            raise MessageTooLargeError("too large")
+        return [text.upper() for text in requests]
+
+    shared = Coalescer(Calls(alone=call, shared=call, again=call), len, CoalescingSettings())
+    texts = ("first", "a", "huge", "b")
+    answers = await asyncio.gather(*map(shared.submit, texts), return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == ["FIRST", "A", "B"]
+    assert isinstance(answers[2], MessageTooLargeError)
+    assert calls_made[2:] == [["a"], ["huge"], ["b"]]
 
 
 async def test_the_size_of_a_shared_call_is_bounded(replica: Replica) -> None:

@@ -19,6 +19,7 @@ from deployments.handles.task_handle import TaskHandle
 from deployments.handles.wake_deadline import WakeDeadline
 from models.errors import (
     InvalidInputError,
+    MessageTooLargeError,
     ModelError,
     ModelLoadError,
     OverloadedError,
@@ -226,6 +227,44 @@ async def test_a_connection_that_breaks_is_a_loss() -> None:
     with pytest.raises(ReplicaLostError) as lost:
         await task.call_once("embed")
     assert "10.0.0.1" not in lost.value.message
+
+
+async def over_grpc(*, asked: int, answered: int, limit: int) -> Exception:
+    """What gRPC raises for messages of so many bytes, of which one is above the limit."""
+
+    async def answer(request: bytes, context: object) -> bytes:
+        return bytes(answered)
+
+    options = [("grpc.max_receive_message_length", limit)]
+    server = grpc.aio.server(options=options)
+    method = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a", {"b": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            with pytest.raises(AioRpcError) as caught:
+                await channel.unary_unary("/a/b")(bytes(asked))
+    finally:
+        await server.stop(None)
+    return caught.value
+
+
+@pytest.mark.parametrize(("asked", "answered"), [(2000, 1), (1, 2000)])
+async def test_what_is_too_large_for_one_message_is_no_loss(asked: int, answered: int) -> None:
+    failure = await over_grpc(asked=asked, answered=answered, limit=1000)
+    task, handle = task_handle(failure, "never")
+    with pytest.raises(MessageTooLargeError, match="too large to be passed on in one piece"):
+        await task.call("embed", "model")
+    assert len(handle.responses) == 1
+
+
+async def test_a_peer_without_resources_is_a_loss() -> None:
+    """The same status, but no message was too large."""
+    details = "Too many pending requests for this server"
+    busy = AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata(), details)
+    task, _ = task_handle(busy, "vectors")
+    assert await task.call("embed") == "vectors"
 
 
 async def test_a_call_that_kills_two_replicas_fails() -> None:
