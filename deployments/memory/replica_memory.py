@@ -119,7 +119,7 @@ class ReplicaMemory:
         spaces = self._spaces()
         host = self._book.room("cpu", spaces["cpu"], without=spec.id)
         if self._share.host_bytes is not None:
-            host = min(host, self._share.host_bytes)
+            host = min(host, max(0, self._share.host_bytes - self._held_by_others(spec.id)[0]))
         gpu = self._share.gpu
         room = Room(host)
         if gpu is not None:
@@ -129,12 +129,13 @@ class ReplicaMemory:
         return plan_load(spec, self._weights(spec), Situation(self._probe.host(), gpu, room, own))
 
     def _left_of_share(self, model_id: str) -> int:
-        held = sum(
-            (plan.kept or (plan.host, plan.gpu))[1]
-            for name, plan in list(self._plans.items())
-            if name != model_id
-        )
-        return max(0, self._share.gpu_bytes - held)
+        return max(0, self._share.gpu_bytes - self._held_by_others(model_id)[1])
+
+    def _held_by_others(self, model_id: str) -> tuple[int, int]:
+        """Bytes of the host and of the GPU that the replica's other models hold."""
+        plans = [plan for name, plan in list(self._plans.items()) if name != model_id]
+        held = [plan.kept or (plan.host, plan.gpu) for plan in plans]
+        return sum(host for host, _ in held), sum(gpu for _, gpu in held)
 
     def _check_share(self, model_id: str, plan: LoadPlan) -> None:
         left = self._left_of_share(model_id)

@@ -384,6 +384,24 @@ def test_a_budget_of_the_task_bounds_the_context(tmp_path: Path, gguf: Path) -> 
     assert 256 <= sizes[1] <= CONTEXT
 
 
+def test_models_of_one_task_share_its_budget(tmp_path: Path, gguf: Path) -> None:
+    limits = {"max_sequences": 1, "min_context_length": 512}
+    first, second = (spec("llama_cpp", id=name, limits=limits) for name in "ab")
+    share = Share(host_bytes=2 * plan_load(first, gguf, ROOMY).host - 1)
+    memory = ReplicaMemory(
+        lambda _: gguf, FakeProbe(), share, NodeLedger(tmp_path / "book"), reserve_bytes=0
+    )
+    memory.estimate(first)
+    memory.reserve("a")
+    assert memory.options("a")["n_ctx"] == CONTEXT
+    memory.estimate(second)
+    memory.reserve("b")
+    assert memory.options("b")["n_ctx"] == CONTEXT - 256
+    memory.release("a")
+    memory.reserve("b")
+    assert memory.options("b")["n_ctx"] == CONTEXT
+
+
 def test_torch_is_held_to_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[str, float]] = []
     monkeypatch.setattr(
