@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 from starlette.testclient import TestClient
 
+from deployments.ingress.routes import anomaly_series
 from models.types.anomaly import NumericTable, Table
 from tests.anomaly_app import LocalReplicas, anomaly_client
 from tests.detector_samples import ROWS
@@ -665,3 +666,44 @@ def test_azures_clients_find_their_routes(client: TestClient) -> None:
     assert (gap.status_code, gap.json()["error"]["param"]) == (400, "series.50.timestamp")
     late = client.post(f"{AZURE}/entire/detect", json={"series": series[::-1]})
     assert late.json()["error"]["param"] == "series.1.timestamp"
+
+
+@pytest.mark.parametrize(
+    ("hours", "param"),
+    [
+        ([0, None, None, 1, 2, 4, 5], "series.5.timestamp"),
+        ([None, 0, 1, 3, None, 2, 3], "series.5.timestamp"),
+        ([0, 1, None, 1, 2, 3, 4], "series.3.timestamp"),
+        ([0, 1, 4, 5, None, 4, 5], "series.5.timestamp"),
+        ([0, 1, None, 2, None, 3, 4], None),
+    ],
+    ids=str,
+)
+def test_a_wrong_time_is_named_by_its_place_in_the_series(
+    client: TestClient, hours: list[int | None], param: str | None
+) -> None:
+    """Points without a time count too, and times that go down are wrong before any gap is."""
+    series: list[dict[str, Any]] = [{"value": float(i % 3)} for i in range(len(hours))]
+    for point, hour in zip(series, hours, strict=True):
+        if hour is not None:
+            point["timestamp"] = f"2026-01-31T{hour:02d}:00:00Z"
+    series += [{"value": float(i % 3)} for i in range(30)]
+    reply = client.post(f"{AZURE}/entire/detect", json={"series": series})
+    assert reply.status_code == (200 if param is None else 400), reply.text
+    assert param is None or reply.json()["error"]["param"] == param
+
+
+def test_the_shortest_step_of_a_series_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def counted(steps: Any, **options: Any) -> Any:
+        given = list(steps)
+        looked.append(len(given))
+        return min(given, **options)
+
+    monkeypatch.setattr(anomaly_series, "min", counted, raising=False)
+    times = [f"2026-01-{1 + i // 24:02d}T{i % 24:02d}:00:00Z" for i in range(240)]
+    anomaly_series._check_times(
+        [anomaly_series.SeriesPoint(timestamp=time, value=1.0) for time in times]
+    )
+    assert looked == [239]

@@ -218,13 +218,19 @@ async def _azure(
 
 def _check_times(series: list[SeriesPoint]) -> None:
     """Raises InvalidInputError for times that do not go up, or leave points out."""
-    times = [_time(index, point.timestamp) for index, point in enumerate(series) if point.timestamp]
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    for index, step in enumerate(steps, 1):
+    times = [
+        (index, _time(index, point.timestamp))
+        for index, point in enumerate(series)
+        if point.timestamp
+    ]
+    steps = [(index, time - earlier) for (_, earlier), (index, time) in pairwise(times)]
+    for index, step in steps:
         if step <= 0:
             raise InvalidInputError("Timestamps must go up.", f"series.{index}.timestamp")
+    shortest = min((step for _, step in steps), default=0.0)
+    for index, step in steps:
         # Months differ by three days, a missing point by a whole step.
-        if step > 1.5 * min(steps):
+        if step > 1.5 * shortest:
             message = f"Points are missing before point {index}."
             raise InvalidInputError(message, f"series.{index}.timestamp")
 
