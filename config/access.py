@@ -27,6 +27,8 @@ KEYS_VARIABLE = "INFERENCE_API_KEYS"
 SHORTEST_KEY = 16
 MAX_FILE_BYTES = 1 << 20
 OTHERS_MAY_READ = 0o007
+LIVENESS = "/health"
+"""What launchers and probes ask, which have no key."""
 PerMinute = Annotated[int, Field(gt=0, le=1_000_000_000)]
 
 
@@ -93,8 +95,8 @@ class AccessSettings(BaseModel):
 
     keys_file: Path | None = None
     """YAML file with the keys of clients. None: those of INFERENCE_API_KEYS, else no key needed."""
-    open_routes: tuple[str, ...] = ("/health",)
-    """Paths that are read without a key."""
+    open_routes: tuple[str, ...] = ()
+    """Paths that are read without a key, besides that of liveness, which tells nothing."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names that requests may carry, besides `localhost` and addresses; "*": any."""
 

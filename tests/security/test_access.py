@@ -120,6 +120,16 @@ def test_liveness_is_read_and_no_more(client: TestClient, method: str) -> None:
     assert_unauthorized(client.request(method, "/health"))
 
 
+def test_liveness_stays_open_whatever_else_is(tmp_path: Path) -> None:
+    """`make serve` waits for it, and has no key."""
+    keys = write_keys(tmp_path, {"name": "one", "key": KEY}).access.keys_file
+    access = AccessSettings(keys_file=keys, open_routes=("/v1/models",))
+    client = client_of(AppConfig(data_dir=tmp_path, access=access))
+    assert client.get("/health").status_code == 200
+    assert client.get("/v1/models").status_code == 200
+    assert_unauthorized(client.get("/ready"))
+
+
 @pytest.mark.parametrize(
     "headers",
     [

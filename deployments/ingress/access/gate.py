@@ -1,4 +1,4 @@
-"""Who is let in: everything but the open routes needs a key once keys are configured.
+"""Who is let in: everything but liveness and the open routes needs a key once keys are configured.
 
 The gate stands before the router, so that who has no key learns nothing of the routes: not which
 paths there are, nor which methods they take. It decides by the path that the router will see.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from config.access import AccessSettings, ApiKey
+from config.access import LIVENESS, AccessSettings, ApiKey
 from deployments.ingress.access.hosts import check_hosts
 from deployments.ingress.access.key_ring import KeyRing
 from deployments.ingress.access.rate_limits import Allowance
@@ -72,7 +72,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
         self._app = app
         self._hosts = frozenset(map(str.lower, settings.allowed_hosts))
-        self._open = frozenset(settings.open_routes)
+        self._open = frozenset({LIVENESS, *settings.open_routes})
         self._ring = KeyRing(settings.keys_file)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
