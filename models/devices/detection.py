@@ -29,7 +29,8 @@ def granted_device(probe: DeviceProbe, gpu_ids: Sequence[int | str]) -> Device:
     """The first of the GPUs that the scheduler gave to this process, else the host.
 
     `gpu_ids` are places in the driver's list, or the names (also their beginnings) of cards; with
-    another name, as of a part of a card, it is the first card.
+    another name, as of a part of a card, it is the first card. A card that has failed leaves its
+    place empty, which is the host.
     """
     if not gpu_ids:
         return probe.host()
@@ -38,4 +39,4 @@ def granted_device(probe: DeviceProbe, gpu_ids: Sequence[int | str]) -> Device:
         if wanted == str(device.index) or (device.uuid and device.uuid.startswith(wanted)):
             return device
     LOGGER.warning("no driver knows the GPU '%s' that the scheduler gave", wanted)
-    return gpus[0] if gpus else probe.host()
+    return gpus[0] if gpus and not wanted.isdigit() else probe.host()

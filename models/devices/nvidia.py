@@ -15,18 +15,28 @@ LOGGER = logging.getLogger(__name__)
 
 
 def nvidia_devices(library: Any = pynvml) -> tuple[Device, ...]:
-    """All cards in the driver's order; none without driver. `library` has NVML's functions."""
+    """All cards that work, in the driver's order; none without one. `library` is NVML."""
     try:
         library.nvmlInit()
     except pynvml.NVMLError:
         return ()
     try:
-        return tuple(_device(library, i) for i in range(library.nvmlDeviceGetCount()))
+        found = [_described(library, i) for i in range(library.nvmlDeviceGetCount())]
+        return tuple(device for device in found if device is not None)
     except pynvml.NVMLError as error:
-        LOGGER.warning("the NVIDIA driver does not describe its devices: %s", error)
+        LOGGER.warning("the NVIDIA driver does not count its devices: %s", error)
         return ()
     finally:
         library.nvmlShutdown()
+
+
+def _described(library: Any, index: int) -> Device | None:
+    """None for a card that has failed, which takes no other with it."""
+    try:
+        return _device(library, index)
+    except pynvml.NVMLError as error:
+        LOGGER.warning("the NVIDIA driver does not describe its device %d: %s", index, error)
+        return None
 
 
 def _device(library: Any, index: int) -> Device:

@@ -29,8 +29,9 @@ class FakeDriver:
 
     cards = (("Tesla T4", (7, 5), 16, b"GPU-aaa"), ("H100", (9, 0), 80, "GPU-bbb"))
 
-    def __init__(self, broken: bool = False) -> None:
+    def __init__(self, broken: bool = False, lost: str = "") -> None:
         self.broken = broken
+        self.lost = lost
         self.open = 0
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -48,6 +49,8 @@ class FakeDriver:
         return self.cards[index]
 
     def nvmlDeviceGetMemoryInfo(self, card: Any) -> Any:  # noqa: N802
+        if card[0] == self.lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         return SimpleNamespace(total=card[2] * GIB, free=card[2] * GIB - GIB)
 
     def nvmlDeviceGetCudaComputeCapability(self, card: Any) -> Any:  # noqa: N802
@@ -74,6 +77,14 @@ def test_nvidia_cards_and_what_they_can() -> None:
 def test_a_driver_that_fails_has_no_cards() -> None:
     driver = FakeDriver(broken=True)
     assert nvidia_devices(driver) == ()
+    assert driver.open == 0
+
+
+def test_a_card_that_has_failed_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    driver = FakeDriver(lost="Tesla T4")
+    (new,) = nvidia_devices(driver)
+    assert (new.name, new.key) == ("H100", "cuda:1")
+    assert "does not describe its device 0" in caplog.text
     assert driver.open == 0
 
 
@@ -165,6 +176,10 @@ def test_the_device_that_the_scheduler_gave(ids: list[int | str], key: str) -> N
 
 def test_a_granted_gpu_without_driver_is_the_cpu() -> None:
     assert granted_device(FakeProbe(), [0]).key == "cpu"
+
+
+def test_a_granted_gpu_that_has_failed_is_the_cpu() -> None:
+    assert granted_device(FakeProbe(gpu(0), gpu(2)), [1]).key == "cpu"
 
 
 # --- number formats ---------------------------------------------------------------------------
