@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from models.anomaly.backends_table import AUTO, DESCRIPTIONS, backend_name
 from models.anomaly.detectors import Detectors
@@ -43,6 +43,8 @@ LOGGER = logging.getLogger(__name__)
 
 Judgement = tuple[tuple[StreamPoint, ...], float | None]
 """Points, and the threshold that judged them, None where none was."""
+Fitted = tuple[Judgement, int | None]
+"""A judgement, and after which point the detector was fitted for it, None where it was not."""
 
 MAX_STREAMS = 10_000
 MAX_CACHED = 256
@@ -75,11 +77,13 @@ class StreamingDetectors:
             rows = rows_of(stream, request.table)
             window = self._window(key, stream)
             try:
-                points, threshold = self._judge(stream, window, rows)
+                (points, threshold), fitted = self._judge(stream, window, rows)
                 self._states.append(stream, window, rows)
             except BaseException:
-                self._forget(stream)
+                self._take_back(stream)
                 raise
+            if fitted is not None:
+                self._note_fit(stream, fitted)
             fitted_at = self._states.fitted_at(stream)
         if fitted_at is None:
             return StreamResult(self._info(stream, window.count, None), points, threshold)
@@ -159,22 +163,23 @@ class StreamingDetectors:
         self._states.create(stream)
         return stream
 
-    def _judge(self, stream: Stream, window: Window, rows: Sequence[Row]) -> Judgement:
+    def _judge(self, stream: Stream, window: Window, rows: Sequence[Row]) -> Fitted:
         """The first points may complete the window; those after them are judged by the fit."""
         if self._states.fitted_at(stream) is not None:
-            return self._scored(stream, list(window.rows), rows)
+            return self._scored(stream, list(window.rows), rows), None
         missing = max(0, stream.settings.min_samples - window.count)
         first, rest = rows[:missing], rows[missing:]
         points = tuple(
             StreamPoint(None, None, False, missing - index - 1) for index in range(len(first))
         )
         if len(first) < missing:
-            return points, None
+            return (points, None), None
         known = [*window.rows, *first][-stream.settings.window_size :]
-        if not self._fitted(stream, known, window.count + len(first)):
-            return (*points, *(StreamPoint(None, None, False) for _ in rest)), None
+        if not self._fitted(stream, known):
+            unjudged = (StreamPoint(None, None, False) for _ in rest)
+            return ((*points, *unjudged), None), None
         judged, threshold = self._scored(stream, known, rest)
-        return (*points, *judged), threshold
+        return ((*points, *judged), threshold), window.count + len(first)
 
     def _scored(self, stream: Stream, known: Sequence[Row], rows: Sequence[Row]) -> Judgement:
         if not rows:
@@ -193,8 +198,11 @@ class StreamingDetectors:
         entries = zip(result.scores, result.raw, result.anomalous, strict=True)
         return tuple(StreamPoint(*entry) for entry in entries), result.threshold
 
-    def _fitted(self, stream: Stream, rows: Sequence[Row], count: int) -> bool:
-        """Fit, and say whether that could be done with these points."""
+    def _fitted(self, stream: Stream, rows: Sequence[Row]) -> bool:
+        """Fit, and say whether that could be done with these points.
+
+        The fit counts once its points are durable and the states know of it.
+        """
         settings = stream.settings
         request = FitRequest(
             name=stream.model,
@@ -211,8 +219,14 @@ class StreamingDetectors:
                 raise
             LOGGER.info("a streaming detector cannot be fitted to its points yet")
             return False
-        self._states.set_fitted(stream, count)
         return True
+
+    def _note_fit(self, stream: Stream, count: int) -> None:
+        """The points are durable already: without the note the next ones are fitted again."""
+        try:
+            self._states.set_fitted(stream, count)
+        except StorageError:
+            LOGGER.warning("the fit of a streaming detector could not be noted", exc_info=True)
 
     def _retrain_in_background(self, key: str, stream: Stream) -> None:
         with self._cache_lock:
@@ -234,7 +248,8 @@ class StreamingDetectors:
                         return
                     window = self._window(key, stream)
                     rows, count = list(window.rows), window.count
-                self._fitted(stream, rows, count)
+                if self._fitted(stream, rows):
+                    self._states.set_fitted(stream, count)
                 if self._states.stream(key) != stream:  # deleted or reset meanwhile
                     self._clear(key, stream)
         except (ModelError, OSError):
@@ -255,6 +270,13 @@ class StreamingDetectors:
         """What is in memory may be other than what is on disk."""
         with self._cache_lock:
             self._windows.pop(stream.generation, None)
+
+    def _take_back(self, stream: Stream) -> None:
+        """Drop what a refused request leaves: its window, and its fit if that was the first."""
+        self._forget(stream)
+        with suppress(ModelError, OSError):
+            if self._states.fitted_at(stream) is None:
+                self._library.delete(stream.model)
 
     def _clear(self, key: str, stream: Stream) -> None:
         """Best effort: what stays is of a generation that nobody looks for."""

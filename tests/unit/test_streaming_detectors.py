@@ -153,6 +153,41 @@ def test_a_full_disk_refuses_points_and_keeps_those_before(
     assert feed(streams, POINTS[10:15]).info.samples == 15
 
 
+@pytest.mark.parametrize("part", ["append", "score"])
+def test_a_refused_request_leaves_no_fit(
+    streams: StreamingDetectors, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise StorageError("The streaming detector could not be stored.")
+
+    feed(streams, POINTS[:10])
+    with monkeypatch.context() as patch:
+        patch.setattr(streams._states if part == "append" else streams._library, part, refuse)
+        with pytest.raises(StorageError):
+            feed(streams, POINTS[10:25])
+    info = streams.get("pump")
+    assert (info.status, info.samples, info.until_ready, info.version) == ("collecting", 10, 10, 0)
+    assert streams._library.list() == []
+    again = feed(streams, POINTS[10:25])
+    assert (again.info.status, again.info.samples, again.info.version) == ("ready", 25, 1)
+    assert [point.score is None for point in again.points] == [True] * 10 + [False] * 5
+
+
+def test_points_are_answered_where_only_the_note_of_their_fit_is_lost(
+    streams: StreamingDetectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are durable: a client that was refused would send them twice."""
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise StorageError("The streaming detector could not be stored.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streams._states, "set_fitted", refuse)
+        assert feed(streams, POINTS[:25]).info.status == "collecting"
+    again = feed(streams, POINTS[25:26])
+    assert (again.info.status, again.info.samples) == ("ready", 26)
+
+
 def test_reset_and_delete_forget_everything(streams: StreamingDetectors) -> None:
     feed(streams, POINTS[:25])
     assert [info.name for info in streams.list()] == ["pump"]
