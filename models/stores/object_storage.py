@@ -9,18 +9,23 @@ does since 2020.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+LOGGER = logging.getLogger(__name__)
+
 LEASE_S = 300.0
-"""A ticket older than this is of a holder that died. No holder keeps a lock for as long."""
+"""A ticket older than this is of a holder that died: a living one renews its own."""
+RENEW_S = 60.0
 LONGEST_WAIT_S = 120.0
 PAUSE_S = 0.05
 
@@ -106,13 +111,41 @@ class ObjectStorage:
         never both are alone; they may both step back, and come again after a random pause.
         """
         folder, ticket = f"locks/{name}", secrets.token_hex(16)
-        self.replace(f"{folder}/{ticket}", json.dumps({"at": time.time()}).encode())
+        path = f"{folder}/{ticket}"
+        self._write_ticket(path)
         try:
-            yield not any(
+            mine = not any(
                 self._living(folder, other) for other in self.files(folder) if other != ticket
             )
+            with self._renewed(path) if mine else nullcontext():
+                yield mine
         finally:
-            self.remove(f"{folder}/{ticket}")
+            with suppress(FileNotFoundError):  # whoever took its holder for dead removed it
+                self.remove(path)
+
+    def _write_ticket(self, path: str) -> None:
+        self.replace(path, json.dumps({"at": time.time()}).encode())
+
+    @contextmanager
+    def _renewed(self, path: str) -> Iterator[None]:
+        """Keep a ticket young: what is done under a lock, such as a fit, has no bound of time."""
+        done = threading.Event()
+        thread = threading.Thread(
+            target=self._renew, args=(path, done), name="renew-lock", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()  # a write after the ticket's removal would lock everybody out
+
+    def _renew(self, path: str, done: threading.Event) -> None:
+        while not done.wait(RENEW_S):
+            try:
+                self._write_ticket(path)
+            except OSError:
+                LOGGER.warning("a lock in the object store could not be renewed", exc_info=True)
 
     def _living(self, folder: str, ticket: str) -> bool:
         """Whether the holder of a ticket may live; the ticket of a dead one is removed."""

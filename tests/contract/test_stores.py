@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,64 @@ def test_the_ticket_of_a_dead_holder_runs_out() -> None:
     storage.replace("locks/a/dead", b'{"at": 1000.0}')
     with storage.try_lock("a") as mine:
         assert mine
+    assert storage.files("locks/a") == []
+
+
+def test_a_living_holder_keeps_its_lock_beyond_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(object_storage, "RENEW_S", 0.001)
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    storage = ObjectStorage(f"memory://{uuid.uuid4().hex}")
+    with storage.try_lock("a") as first:
+        assert first
+        [ticket] = storage.files("locks/a")
+        renewed = threading.Event()
+        write = storage.replace
+
+        def watched(path: str, data: bytes) -> None:
+            write(path, data)
+            if path.endswith(ticket) and json.loads(data)["at"] == now[0]:
+                renewed.set()
+
+        monkeypatch.setattr(storage, "replace", watched)
+        now[0] += 2 * object_storage.LEASE_S
+        assert renewed.wait(60)
+        with ObjectStorage(f"memory:/{storage._root}").try_lock("a") as second:
+            assert not second
+    with storage.try_lock("a") as again:
+        assert again
+
+
+def test_a_lock_that_is_given_back_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_storage, "RENEW_S", 0.0)
+    storage = ObjectStorage(f"memory://{uuid.uuid4().hex}")
+    for _ in range(50):
+        with storage.try_lock("a") as mine:
+            assert mine
+        assert storage.files("locks/a") == []
+
+
+def test_a_renewal_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_storage, "RENEW_S", 0.001)
+    storage = ObjectStorage(f"memory://{uuid.uuid4().hex}")
+    tried = [threading.Event(), threading.Event()]
+
+    def broken(path: str, data: bytes) -> None:
+        tried[tried[0].is_set()].set()
+        raise OSError("the store is away")
+
+    with storage.try_lock("a") as mine:
+        assert mine
+        monkeypatch.setattr(storage, "replace", broken)
+        assert all(event.wait(60) for event in tried)
+    assert storage.files("locks/a") == []
+
+
+def test_a_lock_that_was_taken_away_can_be_given_back() -> None:
+    storage = ObjectStorage(f"memory://{uuid.uuid4().hex}")
+    with storage.try_lock("a") as mine:
+        assert mine
+        storage.remove_folder("locks/a")
     assert storage.files("locks/a") == []
 
 
