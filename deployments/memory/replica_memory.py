@@ -78,6 +78,8 @@ class ReplicaMemory:
         self._reserve_bytes = reserve_bytes
         self._specs: dict[str, ModelSpec] = {}
         self._plans: dict[str, LoadPlan] = {}
+        self._owed: set[str] = set()
+        """Models that are gone, but still in the book, which could not be written."""
         self._reserving = threading.Lock()
 
     def estimate(self, spec: ModelSpec) -> int:
@@ -86,19 +88,30 @@ class ReplicaMemory:
         Raises ModelLoadError.
         """
         self._specs[spec.id] = spec
+        with self._reserving:
+            self._give_back()
         return self._plan(spec).n_bytes
 
     def reserve(self, model_id: str) -> None:
         """See `MemoryLedger`: what is taken is planned anew, for the room that there is now."""
         with self._reserving:
+            self._give_back()
             plan = self._plan(self._specs[model_id])
             self._check_share(model_id, plan)
             self._book.take(model_id, self._amounts(plan.host, plan.gpu), self._spaces())
             self._plans[model_id] = plan
 
     def release(self, model_id: str) -> None:
-        self._plans.pop(model_id, None)
-        self._book.give_back(model_id)
+        with self._reserving:
+            self._plans.pop(model_id, None)
+            self._owed.add(model_id)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """What fails of it is tried again the next time; nothing of those models is in use."""
+        for model_id in sorted(self._owed):
+            self._book.give_back(model_id)
+            self._owed.discard(model_id)
 
     def settle(self, model_id: str) -> None:
         """The model is loaded: what only the load took is free again, if there is a book."""

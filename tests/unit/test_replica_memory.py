@@ -321,6 +321,38 @@ def test_a_book_that_cannot_be_written_drops_no_loaded_model(tmp_path: Path, fol
     assert holdings(book)[0].n_bytes < before[0].n_bytes
 
 
+@pytest.mark.parametrize("then", ["estimate", "reserve", "release"])
+def test_what_could_not_be_given_back_is_given_back_later(
+    tmp_path: Path, folder: Path, then: str
+) -> None:
+    book = tmp_path / "book"
+    replica = Replica(book, folder, FakeProbe(), Share(), os.getpid())
+    first, second = (spec("torch", "embedding", id=name, max_batch_tokens=1) for name in "ab")
+    replica.load(first)
+    replica.memory.estimate(second)
+    book.chmod(0o755)
+    with pytest.raises(ModelLoadError, match="open to other users"):
+        replica.memory.release("a")
+    book.chmod(0o700)
+    assert {h.model_id for h in holdings(book)} == {"a"}
+    getattr(replica.memory, then)(second if then == "estimate" else "b")
+    assert {h.model_id for h in holdings(book)} == ({"b"} if then == "reserve" else set())
+
+
+def test_a_model_that_comes_again_is_not_given_back(tmp_path: Path, folder: Path) -> None:
+    book = tmp_path / "book"
+    replica = Replica(book, folder, FakeProbe(), Share(), os.getpid())
+    entry = spec("torch", "embedding", id="a", max_batch_tokens=1)
+    replica.load(entry)
+    book.chmod(0o755)
+    with pytest.raises(ModelLoadError):
+        replica.memory.release("a")
+    book.chmod(0o700)
+    replica.load(entry)
+    replica.memory.release("b")
+    assert {h.model_id for h in holdings(book)} == {"a"}
+
+
 class Meanwhile(NodeLedger):
     """Somebody else is at work while the model "a" is entered."""
 
