@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,13 @@ class ReplicaMemory:
         plan = self._plans.get(model_id)
         if plan is None or plan.kept is None:
             return
+        host, gpu = plan.kept
         try:
-            self._book.take(model_id, self._amounts(*plan.kept), self._without_bounds())
+            self._book.take(model_id, self._amounts(host, gpu), self._without_bounds())
         except (OSError, ModelLoadError):
             logger.exception("What only the load of model %s took stays in the book", model_id)
+            return
+        self._plans[model_id] = replace(plan, host=host, gpu=gpu, kept=None)
 
     def options(self, model_id: str) -> Mapping[str, Any]:
         """What the engine is told of its plan; nothing for a model that has none."""
@@ -145,10 +148,9 @@ class ReplicaMemory:
         return max(0, self._share.gpu_bytes - self._held_by_others(model_id)[1])
 
     def _held_by_others(self, model_id: str) -> tuple[int, int]:
-        """Bytes of the host and of the GPU that the replica's other models hold."""
+        """Bytes of the host and of the GPU that the other models hold, or that their loads take."""
         plans = [plan for name, plan in list(self._plans.items()) if name != model_id]
-        held = [plan.kept or (plan.host, plan.gpu) for plan in plans]
-        return sum(host for host, _ in held), sum(gpu for _, gpu in held)
+        return sum(plan.host for plan in plans), sum(plan.gpu for plan in plans)
 
     def _check_share(self, model_id: str, plan: LoadPlan) -> None:
         left = self._left_of_share(model_id)

@@ -392,6 +392,19 @@ def test_two_models_at_once_stay_in_the_share(tmp_path: Path, gguf: Path) -> Non
     assert {h.model_id for h in holdings(tmp_path / "book")} == {"a"}
 
 
+def test_a_model_counts_with_all_that_its_load_takes_until_it_is_there(
+    tmp_path: Path, folder: Path
+) -> None:
+    card = gpu(kind="mps", total=70_000_000)
+    replica = Replica(tmp_path / "book", folder, FakeProbe(card), Share(card, 0.1), os.getpid())
+    first, second = (spec("torch", "embedding", id=name, max_batch_tokens=1) for name in "ab")
+    replica.load(first)
+    with pytest.raises(MemoryRefusedError, match=r"replica's 0\.01 GB are free\. Held by: 'a'"):
+        replica.load(second)
+    replica.memory.settle("a")
+    replica.load(second)
+
+
 def test_the_reserve_is_left_alone(tmp_path: Path, folder: Path) -> None:
     probe = FakeProbe(host=cpu(total=GIB + 1_000_000))
     memory = ReplicaMemory(lambda _: folder, probe, Share(), NodeLedger(tmp_path / "book"))
