@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Encoding
 
 from models.encoders.label_set import LabelSet, Logits, softmax
 from models.encoders.rerank_codec import shares
 from models.encoders.text_engine import estimate_tokens
-from models.encoders.tokenization import TextTokenizer, TokenSequence, check_text
+from models.encoders.tokenization import Content, TextTokenizer, TokenSequence, check_text
 from models.errors import InputTooLongError, InvalidInputError, ModelError
 from models.types.classification import ClassificationRequest, ClassificationResult, TextOrPair
 from models.types.common import FloatArray, Usage
@@ -119,7 +118,7 @@ class ClassificationCodec:
             check_text(text, "labels")
 
     def _sequences(
-        self, request: ClassificationRequest, contents: Iterator[Encoding]
+        self, request: ClassificationRequest, contents: Iterator[Content]
     ) -> list[TokenSequence] | ModelError:
         """What one request asks for; takes one of `contents` for each of its `_texts`."""
         inputs = [[next(contents) for _ in _parts(text)] for text in request.texts]
@@ -142,7 +141,7 @@ class _Cut:
     limit: int
     truncate: bool
 
-    def joined(self, parts: list[Encoding]) -> TokenSequence:
+    def joined(self, parts: list[Content]) -> TokenSequence:
         """One text, or two by the rule of `shares`."""
         room = self._room(sum(map(len, parts)), pair=len(parts) > 1)
         if len(parts) == 1:
@@ -153,7 +152,7 @@ class _Cut:
             self.tokenizer.cut(part, share)
         return self.tokenizer.pair(first, second)
 
-    def judged(self, text: Encoding, hypothesis: Encoding) -> TokenSequence:
+    def judged(self, text: Content, hypothesis: Content) -> TokenSequence:
         """A text and a hypothesis, of which the text is cut."""
         room = self._room(len(text) + len(hypothesis), pair=True) - len(hypothesis)
         if room < 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from models.encoders.tokenization import Content, EncoderTokenizer, TokenSequence
+from models.encoders.tokenization import EncoderTokenizer, TokenSequence
 from models.errors import InvalidInputError, ModelLoadError
 from models.types.texts import TextToken, TruncationSide
 
@@ -84,7 +84,7 @@ class TemplateTokenizer:
     def contents(self, texts: Sequence[str]) -> list[_Text]:
         """Texts with their tokens."""
         contents = self._tokenizer.contents(texts)
-        return [_Text(text, _ids(content)) for text, content in zip(texts, contents, strict=True)]
+        return [_Text(text, content) for text, content in zip(texts, contents, strict=True)]
 
     def control(self, text: str) -> list[int]:
         return self._tokenizer.control(text)
@@ -105,7 +105,7 @@ class TemplateTokenizer:
         """The prompt. Texts that fit by themselves may need a few more tokens in company."""
         body = f"{self._template.lead}{query.text}{self._template.middle}{document.text}"
         (content,) = self._tokenizer.contents([body])
-        return TokenSequence([*self._head, *_ids(content)[: self._room], *self._tail])
+        return TokenSequence([*self._head, *content[: self._room], *self._tail])
 
     def specials(self, *, pair: bool) -> int:
         """How many tokens stand around the two texts."""
@@ -127,12 +127,7 @@ class TemplateTokenizer:
 def single_token(tokenizer: EncoderTokenizer, text: str) -> int:
     """The id of an answer. ModelLoadError when it is not one token."""
     (content,) = tokenizer.contents([text])
-    ids = _ids(content)
-    if len(ids) != 1:
+    if len(content) != 1:
         raise ModelLoadError(f"the answer '{text}' is not one token of the model")
-    return ids[0]
-
-
-def _ids(content: Content) -> Sequence[int]:
-    ids: Sequence[int] = content.ids if hasattr(content, "ids") else content
-    return ids
+    token: int = content[0]
+    return token

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
+from models.encoders.token_frame import TokenFrame, learn_frame
 from models.errors import InvalidInputError, ModelLoadError
 from models.types.texts import TextToken, TruncationSide
 
@@ -88,15 +89,19 @@ class TextTokenizer:
         self.limit = limit
         self._cut_side = cut_side
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self._single = learn_frame(tokenizer, 1)
+        self._plain = learn_frame(tokenizer, 1, specials=False)
+        self._pair = learn_frame(tokenizer, 2)
 
     @property
     def backend(self) -> Tokenizer:
         """The tokenizer itself, for what is said of single tokens."""
         return self._tokenizer
 
-    def contents(self, texts: Sequence[str]) -> list[Encoding]:
+    def contents(self, texts: Sequence[str]) -> list[list[int]]:
         """Without special tokens, in one parallel call."""
-        return self._literal.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = self._literal.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def control(self, text: str) -> list[int]:
         """The tokens of a template's own text, in which control tokens stand for themselves."""
@@ -113,33 +118,31 @@ class TextTokenizer:
         self._literal = Tokenizer.from_str(self._tokenizer.to_str())
         self._literal.encode_special_tokens = True
 
-    def cut(self, content: Encoding, limit: int, side: TruncationSide | None = None) -> None:
+    def cut(self, content: list[int], limit: int, side: TruncationSide | None = None) -> None:
         """Keep `limit` tokens of the content, in place."""
-        if len(content) > limit:
-            content.truncate(limit, direction=side or self._cut_side)
+        surplus = len(content) - limit
+        if surplus > 0:
+            left = (side or self._cut_side) == "left"
+            del content[slice(surplus) if left else slice(limit, None)]
 
-    def windows(self, content: Encoding, limit: int, overlap: int) -> list[Encoding]:
+    def windows(self, content: list[int], limit: int, overlap: int) -> list[list[int]]:
         """The content in pieces of at most `limit` tokens; neighbours share `overlap` of them."""
-        if len(content) <= limit:
-            return [content]
-        content.truncate(limit, stride=overlap, direction="right")
-        return [content, *content.overflowing]
+        starts = range(0, max(len(content) - overlap, 1), limit - overlap)
+        return [content[start : start + limit] for start in starts]
 
-    def single(self, content: Encoding, *, specials: bool = True) -> TokenSequence:
+    def single(self, content: list[int], *, specials: bool = True) -> TokenSequence:
         """One text with its special tokens, or without."""
-        return self._sequence(self._tokenizer.post_process(content, None, specials))
+        return self._sequence(self._single if specials else self._plain, content)
 
-    def joined(self, contents: Sequence[Encoding]) -> TokenSequence:
+    def joined(self, contents: Sequence[list[int]]) -> TokenSequence:
         """Several texts as one, with special tokens around it and a span for each of them."""
-        whole = self._tokenizer.post_process(Encoding.merge(list(contents)))
-        sequence = self._sequence(whole)
-        start = whole.special_tokens_mask.index(0)
-        ends = list(accumulate(map(len, contents), initial=start))
+        sequence = self._sequence(self._single, list(chain.from_iterable(contents)))
+        ends = list(accumulate(map(len, contents), initial=len(self._single.before)))
         return replace(sequence, spans=tuple(pairwise(ends)))
 
-    def pair(self, query: Encoding, document: Encoding) -> TokenSequence:
+    def pair(self, query: list[int], document: list[int]) -> TokenSequence:
         """Two texts with their special tokens."""
-        return self._sequence(self._tokenizer.post_process(query, document))
+        return self._sequence(self._pair, query, document)
 
     def specials(self, *, pair: bool) -> int:
         """How many special tokens a single text or a pair gets."""
@@ -162,8 +165,9 @@ class TextTokenizer:
             raise InvalidInputError("'ids' has a token outside the model's vocabulary.", "ids")
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_specials))
 
-    def _sequence(self, encoding: Encoding) -> TokenSequence:
-        return TokenSequence(encoding.ids, encoding.type_ids if self.has_types else None)
+    def _sequence(self, frame: TokenFrame, *contents: list[int]) -> TokenSequence:
+        types = frame.types(*contents) if self.has_types else None
+        return TokenSequence(frame.ids(*contents), types)
 
 
 def check_text(text: str, param: str) -> None:

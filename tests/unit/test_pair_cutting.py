@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import Encoding, Tokenizer, processors
 
-from models.encoders.rerank_codec import activation_named, shares, sigmoid
+from models.encoders.classification_codec import ClassificationCodec
+from models.encoders.label_set import LabelSet
+from models.encoders.rerank_codec import RerankCodec, activation_named, shares, sigmoid
 from models.encoders.tokenization import TextTokenizer
+from models.errors import ModelLoadError
+from models.types.classification import ClassificationRequest
+from models.types.texts import RerankRequest
+from tests.tiny_classifiers import byte_tokenizer
 from tests.tiny_models import tokenizer
 
 SPECIALS = {"single": 2, "pair": 3}
@@ -20,6 +27,16 @@ SPECIALS = {"single": 2, "pair": 3}
 def _backend() -> Tokenizer:
     backend: Tokenizer = tokenizer(typed=True, limit=512).backend_tokenizer
     return backend
+
+
+def _processing(processor: Any) -> Tokenizer:
+    """The tests' tokenizer with another post-processor, or without one."""
+    backend = _backend()
+    if processor is not None:
+        backend.post_processor = processor
+        return backend
+    fields = json.loads(backend.to_str())
+    return Tokenizer.from_str(json.dumps({**fields, "post_processor": None}))
 
 
 def _letters(count: int) -> str:
@@ -51,28 +68,104 @@ def test_texts_are_cut_on_the_tokenizers_side(count: int, side: Any) -> None:
     assert ours.single(content).ids == backend.encode(_letters(count)).ids
 
 
-TEMPLATE = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
+SPECIAL_IDS = [("[CLS]", 2), ("[SEP]", 3)]
+TEMPLATE = processors.TemplateProcessing(single="$A [SEP]", special_tokens=SPECIAL_IDS)
+PROCESSORS = [
+    processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
+    processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2)),
+    TEMPLATE,
+    processors.TemplateProcessing(
+        single="$A [SEP] [CLS]:2",
+        pair="$A [SEP] $B:1 [SEP]:1 [CLS]:2",
+        special_tokens=SPECIAL_IDS,
+    ),
+    processors.TemplateProcessing(
+        single="$A:3", pair="[CLS]:4 $B:2 [SEP] $A:1", special_tokens=SPECIAL_IDS
+    ),
+    processors.TemplateProcessing(single="$A", pair="$A $B:1 [SEP]:1", special_tokens=SPECIAL_IDS),
+    processors.Sequence([processors.ByteLevel(), TEMPLATE]),
+    processors.Sequence([TEMPLATE, processors.ByteLevel()]),
+    processors.ByteLevel(),
+    None,
+]
 
 
-@pytest.mark.parametrize(
-    "processor",
-    [
-        processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
-        processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2)),
-        TEMPLATE,
-        processors.Sequence([processors.ByteLevel(), TEMPLATE]),
-        processors.ByteLevel(),
-    ],
-)
-def test_special_tokens_are_added_as_in_one_step(processor: Any) -> None:
-    backend = _backend()
-    backend.post_processor = processor
-    expected = backend.encode("a b c")
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("specials", [True, False])
+@pytest.mark.parametrize("text", ["a b c", ""])
+def test_special_tokens_are_added_as_in_one_step(processor: Any, specials: bool, text: str) -> None:
+    backend = _processing(processor)
+    expected = backend.encode(text, add_special_tokens=specials)
     ours = TextTokenizer(backend, has_types=True)
-    (content,) = ours.contents(["a b c"])
-    sequence = ours.single(content)
+    (content,) = ours.contents([text])
+    sequence = ours.single(content, specials=specials)
     assert (sequence.ids, sequence.type_ids) == (expected.ids, expected.type_ids)
-    assert len(content) + ours.specials(pair=False) == len(sequence)
+    assert len(content) + specials * ours.specials(pair=False) == len(sequence)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("pair", [("a b c", "d"), ("a", "a b"), ("", "d e"), ("a", ""), ("", "")])
+@pytest.mark.parametrize("typed", [True, False])
+def test_pairs_are_put_together_as_in_one_step(
+    processor: Any, pair: tuple[str, str], typed: bool
+) -> None:
+    backend = _processing(processor)
+    expected = backend.encode(*pair)
+    ours = TextTokenizer(backend, has_types=typed)
+    contents = ours.contents(pair)
+    sequence = ours.pair(*contents)
+    assert sequence.ids == expected.ids
+    assert sequence.type_ids == (expected.type_ids if typed else None)
+    assert sum(map(len, contents)) + ours.specials(pair=True) == len(sequence)
+
+
+@pytest.mark.parametrize("pair", [("the cat", "in an inner thing"), ("x", "")])
+def test_pairs_of_a_byte_level_tokenizer(pair: tuple[str, str]) -> None:
+    backend = byte_tokenizer().backend_tokenizer
+    ours = TextTokenizer(backend, has_types=False)
+    assert ours.pair(*ours.contents(pair)).ids == backend.encode(*pair).ids
+
+
+def test_a_tokenizer_that_repeats_a_text_is_refused() -> None:
+    twice = processors.TemplateProcessing(single="$A", pair="$A $B $A", special_tokens=[])
+    with pytest.raises(ModelLoadError):
+        TextTokenizer(_processing(twice), has_types=True)
+
+
+class Watched:
+    """A library tokenizer that puts nothing together that was cut, and nothing long."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def post_process(self, *arguments: Any) -> Any:
+        encodings = [entry for entry in arguments if isinstance(entry, Encoding)]
+        assert not any(entry.overflowing for entry in encodings)
+        assert sum(map(len, encodings)) < 100
+        return self._backend.post_process(*arguments)
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_what_is_cut_off_a_long_pair_costs_nothing_more(windows: int) -> None:
+    watched: Any = Watched(_backend())
+    codec = RerankCodec(TextTokenizer(watched, has_types=True), 512)
+    long = _letters(20_000)
+    (pairs,) = codec.encode([RerankRequest(long, (long,), windows=windows)])
+    assert isinstance(pairs, list)
+    assert [len(pair) for pair in pairs] == [512] * windows
+
+
+def test_what_is_cut_off_a_long_pair_of_a_classifier_costs_nothing_more() -> None:
+    watched: Any = Watched(_backend())
+    tokens = TextTokenizer(watched, has_types=True)
+    codec = ClassificationCodec(tokens, 512, LabelSet(("no", "yes"), "softmax"))
+    long = _letters(20_000)
+    (pairs,) = codec.encode([ClassificationRequest(((long, long),))])
+    assert isinstance(pairs, list)
+    assert [len(pair) for pair in pairs] == [512]
 
 
 def test_padding_and_truncation_of_the_file_do_not_count() -> None:
