@@ -128,6 +128,9 @@ class ClassificationCodec:
         try:
             if not hypotheses:
                 return [cut.joined(parts) for parts in inputs]
+            if request.truncate:  # once: texts are copied for labels that leave them less
+                for (text,) in inputs:
+                    self.tokenizer.cut(text, limit)
             return [cut.judged(text, label) for (text,) in inputs for label in hypotheses]
         except InvalidInputError as error:
             return error

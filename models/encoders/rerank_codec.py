@@ -100,18 +100,20 @@ class RerankCodec:
         specials = self.tokenizer.specials(pair=True)
         room = self.max_tokens - specials
         longest = max(map(len, documents))
+        asked = len(query)
         refused = not request.truncate and request.windows == 1
-        if len(query) + longest > room and refused:
-            tokens = specials + len(query) + longest
-            at_fault = "documents" if len(query) < room else "query"
+        if asked + longest > room and refused:
+            tokens = specials + asked + longest
+            at_fault = "documents" if asked < room else "query"
             return InputTooLongError(tokens, self.max_tokens, at_fault)
+        side = request.truncation_side if request.windows == 1 else None
+        self.tokenizer.cut(query, room, side)  # once: it is copied for documents that leave it less
         if request.windows == 1:
-            side = request.truncation_side
-            return [self._pair(query, document, room, side) for document in documents]
+            return [self._pair(query, asked, document, room, side) for document in documents]
         return [
-            replace(self._pair(query, piece, room), item=index)
+            replace(self._pair(query, asked, piece, room), item=index)
             for index, document in enumerate(documents)
-            for piece in self._windows(request, len(query), document, room)
+            for piece in self._windows(request, asked, document, room)
         ]
 
     def _windows(
@@ -128,11 +130,13 @@ class RerankCodec:
     def _pair(
         self,
         query: Content,
+        asked: int,
         document: Content,
         room: int,
         side: TruncationSide | None = None,
     ) -> TokenSequence:
-        query_share, document_share = shares(len(query), len(document), room)
+        """`asked`: the tokens of the whole query, of which `query` has no more than `room`."""
+        query_share, document_share = shares(asked, len(document), room)
         if query_share < len(query):  # other documents may leave it more
             query = copy.copy(query)
             self.tokenizer.cut(query, query_share, side)

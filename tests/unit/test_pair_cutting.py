@@ -15,9 +15,9 @@ from models.encoders.classification_codec import ClassificationCodec
 from models.encoders.label_set import LabelSet
 from models.encoders.rerank_codec import RerankCodec, activation_named, shares, sigmoid
 from models.encoders.tokenization import TextTokenizer
-from models.errors import ModelLoadError
+from models.errors import InputTooLongError, ModelLoadError
 from models.types.classification import ClassificationRequest
-from models.types.texts import RerankRequest
+from models.types.texts import RerankRequest, TruncationSide
 from tests.tiny_classifiers import byte_tokenizer
 from tests.tiny_models import tokenizer
 
@@ -166,6 +166,58 @@ def test_what_is_cut_off_a_long_pair_of_a_classifier_costs_nothing_more() -> Non
     (pairs,) = codec.encode([ClassificationRequest(((long, long),))])
     assert isinstance(pairs, list)
     assert [len(pair) for pair in pairs] == [512]
+
+
+@pytest.mark.parametrize("max_tokens", [10, 11])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_long_query_is_cut_for_every_document_by_the_same_rule(
+    max_tokens: int, side: Any
+) -> None:
+    query, documents = _letters(40), tuple(_letters(count) for count in (0, 2, 3, 4, 20, 60))
+    backend = _backend()
+    backend.enable_truncation(max_tokens, strategy="longest_first", direction=side)
+    codec = RerankCodec(TextTokenizer(_backend(), has_types=True), max_tokens)
+    (pairs,) = codec.encode([RerankRequest(query, documents, truncation_side=side)])
+    assert isinstance(pairs, list)
+    assert [pair.ids for pair in pairs] == [backend.encode(query, d).ids for d in documents]
+
+
+class CutSizes(TextTokenizer):
+    """Notes how long what it cuts is."""
+
+    def __init__(self) -> None:
+        super().__init__(_backend(), has_types=True)
+        self.sizes: list[int] = []
+
+    def cut(self, content: list[int], limit: int, side: TruncationSide | None = None) -> None:
+        self.sizes.append(len(content))
+        super().cut(content, limit, side)
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_long_query_is_cut_to_the_room_once(windows: int) -> None:
+    tokens = CutSizes()
+    documents = ("a", "b c", _letters(300), _letters(600))
+    RerankCodec(tokens, 512).encode([RerankRequest(_letters(5000), documents, windows=windows)])
+    assert [size for size in tokens.sizes if size > 600] == [5000]
+
+
+def test_a_long_query_is_refused_by_its_own_length() -> None:
+    codec = RerankCodec(TextTokenizer(_backend(), has_types=True), 512)
+    (entry,) = codec.encode([RerankRequest(_letters(5000), ("a b",), truncate=False)])
+    assert isinstance(entry, InputTooLongError)
+    assert entry.tokens == 5005
+
+
+def test_a_long_text_is_cut_once_for_all_labels() -> None:
+    tokens = CutSizes()
+    names = LabelSet(("contradiction", "neutral", "entailment"))
+    codec = ClassificationCodec(tokens, 512, names)
+    job = ClassificationRequest((_letters(5000),), labels=("a", "b", "c d"), hypothesis="x {}")
+    (pairs,) = codec.encode([job])
+    assert isinstance(pairs, list)
+    assert [len(pair) for pair in pairs] == [512] * 3
+    assert [size for size in tokens.sizes if size > 512] == [5000]
 
 
 def test_padding_and_truncation_of_the_file_do_not_count() -> None:
