@@ -197,10 +197,11 @@ def _numeric_fault(cell: Cell) -> str | None:
         return "a value is missing"
     if type(cell) not in (float, int):
         return "a number is expected"
-    return None if _is_finite(cast("float", cell)) else "a finite number is expected"
+    return None if is_finite(cast("float", cell)) else "a finite number is expected"
 
 
-def _is_finite(number: float) -> bool:
+def is_finite(number: float) -> bool:
+    """Whether float64 can hold it."""
     try:
         return math.isfinite(number)
     except OverflowError:  # an integer beyond float64

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from models.anomaly.columns import shown
+from collections.abc import Sequence
+from itertools import chain
+
+from models.anomaly.columns import is_finite, shown
 from models.anomaly.stream_state import Stream
 from models.errors import InvalidInputError
-from models.types.anomaly import Row, StreamRequest, Table
+from models.types.anomaly import Cell, Row, StreamRequest, Table
 
 
 def check_given(stream: Stream, request: StreamRequest) -> None:
@@ -38,9 +41,33 @@ def rows_of(stream: Stream, table: Table) -> list[Row]:
     return [_checked(row, index) for index, row in enumerate(ordered)]
 
 
+def check_kinds(stream: Stream, known: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Raises InvalidInputError for a cell of another kind than those before it in its column.
+
+    `known` are points that have come already, the first ones of a stream decide. With two kinds in
+    one column, the features of a point would not be those that the detector was fitted on.
+    """
+    first = next(chain(known, rows), ())
+    kinds = list(map(_kind, first))
+    for index, row in enumerate(rows):
+        if list(map(_kind, row)) == kinds:
+            continue
+        for name, kind, cell in zip(stream.columns, kinds, row, strict=True):
+            if _kind(cell) != kind:
+                message = f"Point {index}, column {shown(name)}: {kind} is expected"
+                raise InvalidInputError(f"{message}, as in the first point.", f"data.{index}")
+
+
+def _kind(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return "a text"
+    return "true or false" if isinstance(cell, bool) else "a number"
+
+
 def _checked(row: Row, index: int) -> Row:
-    """A missing cell would stop every fit until it has left the window."""
+    """A cell that no fit can take would stop every fit until it has left the window."""
     for cell in row:
-        if cell is None or (isinstance(cell, float) and not abs(cell) < float("inf")):
-            raise InvalidInputError(f"Point {index} has a cell without a value.", f"data.{index}")
+        if cell is None or (isinstance(cell, float | int) and not is_finite(cell)):
+            fault = "without a value" if cell is None else "that is no finite number of 64 bits"
+            raise InvalidInputError(f"Point {index} has a cell {fault}.", f"data.{index}")
     return row

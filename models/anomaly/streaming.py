@@ -14,11 +14,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 from models.anomaly.backends_table import AUTO, DESCRIPTIONS, backend_name
 from models.anomaly.detectors import Detectors
 from models.anomaly.stream_features import history_of, with_features
-from models.anomaly.stream_points import check_given, rows_of
+from models.anomaly.stream_points import check_given, check_kinds, rows_of
 from models.anomaly.stream_state import Stream, StreamStates, Window, key_of, new_generation
 from models.errors import (
     InvalidInputError,
@@ -76,6 +77,7 @@ class StreamingDetectors:
             check_given(stream, request)
             rows = rows_of(stream, request.table)
             window = self._window(key, stream)
+            check_kinds(stream, list(islice(window.rows, 1)), rows)
             try:
                 (points, threshold), fitted = self._judge(stream, window, rows)
                 self._states.append(stream, window, rows)
@@ -159,7 +161,7 @@ class StreamingDetectors:
             named=table.columns is not None,
             created=self._clock(),
         )
-        rows_of(stream, table)
+        check_kinds(stream, (), rows_of(stream, table))
         self._states.create(stream)
         return stream
 

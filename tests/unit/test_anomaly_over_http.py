@@ -607,6 +607,8 @@ def test_one_point_or_several(client: TestClient, data: Any, samples: int) -> No
         {"data": {}},
         {"data": [[]]},
         {"data": [None]},
+        {"data": [1.0, 10**400]},
+        {"data": [["n/a", 1.0], [1.0, 1.0]]},
         {"data": [1.0], "min_samples": 9},
         {"data": [1.0], "window_size": 49},
         {"data": [1.0], "min_samples": 100, "window_size": 60},

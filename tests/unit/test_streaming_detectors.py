@@ -220,6 +220,55 @@ def test_what_is_fixed_cannot_be_changed(streams: StreamingDetectors) -> None:
     assert streams.get("pump").samples == 6
 
 
+LAGGED = StreamSettings(min_samples=20, window_size=50, rolling_windows=(3,), lag_periods=(1,))
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, LAGGED], ids=["plain", "features"])
+@pytest.mark.parametrize("size", [10**400, -(10**400), float("inf")], ids=["+", "-", "infinite"])
+def test_numbers_beyond_float64_are_refused_while_points_are_collected(
+    streams: StreamingDetectors, settings: StreamSettings, size: float
+) -> None:
+    with pytest.raises(InvalidInputError):
+        feed(streams, [[1.0, size]], settings=settings)
+    assert streams.list() == []
+    feed(streams, POINTS[:5], settings=settings)
+    with pytest.raises(InvalidInputError) as caught:
+        feed(streams, [POINTS[5], [1.0, size]], settings=settings)
+    assert caught.value.param == "data.1"
+    assert feed(streams, POINTS[5:30], settings=settings).info.samples == 30
+    feed(streams, [[10**300, -3]], "large", settings)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, LAGGED], ids=["plain", "features"])
+def test_a_column_is_of_the_kind_that_its_first_point_has(
+    streams: StreamingDetectors, settings: StreamSettings
+) -> None:
+    mixed = [["n/a", 1.0, True], [1.0, 1.0, True]]
+    with pytest.raises(InvalidInputError) as caught:
+        feed(streams, mixed, settings=settings)
+    assert caught.value.param == "data.1"
+    assert "column '0'" in caught.value.message
+    assert streams.list() == []
+    points = [["ab"[turn % 2], value, turn % 3 == 0] for turn, (value, _) in enumerate(POINTS)]
+    feed(streams, points[:1], settings=settings)
+    for other in ([1.0, 1.0, True], ["a", "n/a", True], ["a", True, True], ["a", 1.0, 1]):
+        with pytest.raises(InvalidInputError) as caught:
+            feed(streams, [points[1], other], settings=settings)
+        assert caught.value.param == "data.1"
+    ready = feed(streams, [["new", 3, False], *points[2:45]], settings=settings)
+    assert (ready.info.status, ready.info.samples) == ("ready", 45)
+    with pytest.raises(InvalidInputError):
+        feed(streams, [[1.0, 1.0, True]], settings=settings)
+
+
+def test_a_reset_forgets_what_kind_the_columns_are(streams: StreamingDetectors) -> None:
+    feed(streams, [["n/a", 1.0]], settings=LAGGED)
+    with pytest.raises(InvalidInputError):
+        feed(streams, POINTS[:1], settings=LAGGED)
+    streams.reset("pump")
+    assert feed(streams, POINTS[:30], settings=LAGGED).info.status == "ready"
+
+
 def test_named_points_come_in_any_order_of_keys(streams: StreamingDetectors) -> None:
     table = Table(tuple(map(tuple, POINTS[:20])), ("b", "a"))
     streams.add(StreamRequest("named", table, SETTINGS))
