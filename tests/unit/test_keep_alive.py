@@ -18,11 +18,13 @@ from deployments.ingress.app import all_endpoints
 from deployments.ingress.keep_alive import KeepingAlive
 from deployments.ingress.keep_alive_fields import KeepAliveFields, parse_keep_alive
 from deployments.ingress.observing.request_record import RequestRecord, note_model, recording
+from deployments.metrics.catalog import REQUESTS
 from deployments.model_cache.slot import PINNED
+from models.types.classification import ClassificationResult, ClassifierInfo, LabelScores
 from models.types.common import Usage
 from models.types.pages import OcrResult, Page
 from models.types.texts import EmbeddingResult
-from tests.fakes import FakeReplicas, make_client, make_server
+from tests.fakes import FakeMetrics, FakeReplicas, make_client, make_server
 from tests.rendered_pages import encoded
 
 EMBED = {"model": "embedding-model", "input": "a"}
@@ -231,3 +233,86 @@ def test_files_and_forms(sent: str, fields: dict[str, str], headers: dict[str, s
         reply = http.post("/v1/ocr", data=fields, files={"file": picture}, headers=headers)
     assert reply.status_code == 200, reply.text
     assert kept(replicas) == [("ocr-model", 600.0)]
+
+
+MOOD = ClassifierInfo(
+    name="mood",
+    version=1,
+    created=1,
+    size_bytes=9,
+    base_model="embedding-model",
+    fingerprint="",
+    dimensions=4,
+    labels=("bad", "good"),
+    samples=2,
+    head="logistic",
+)
+FIT = {
+    "model": "mood",
+    "training_data": [{"text": "a", "label": "bad"}, {"text": "b", "label": "good"}],
+}
+
+
+def classifiers() -> FakeReplicas:
+    async def classify(model_id: str, requests: list[Any]) -> list[ClassificationResult]:
+        row = np.array([[0.25, 0.75]], np.float32)
+        return [ClassificationResult(("insult", "toxic"), row, row, Usage(1)) for _ in requests]
+
+    async def fit(model_id: str, request: Any) -> ClassifierInfo:
+        return MOOD
+
+    async def predict(model_id: str, requests: list[Any]) -> list[LabelScores]:
+        return [LabelScores(MOOD.labels, np.ones((1, 2), np.float32), 1) for _ in requests]
+
+    async def get_classifier(model_id: str, name: str) -> ClassifierInfo:
+        return MOOD
+
+    methods = (classify, fit, predict, get_classifier)
+    return FakeReplicas({method.__name__: method for method in methods})
+
+
+def encoders() -> FakeReplicas:
+    async def embed(model_id: str, requests: list[Any]) -> list[EmbeddingResult]:
+        rows = [np.eye(4, dtype=np.float32)[: len(request.inputs)] for request in requests]
+        return [EmbeddingResult(row, Usage(1)) for row in rows]
+
+    return FakeReplicas({"embed": embed})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/classify", {"input": "a"}, ["classifier-model"]),
+        ("/v1/classify", {"input": "a", "labels": ["x", "y"]}, ["classifier-model"]),
+        (
+            "/v1/classify",
+            {"model": "embedding-model", "input": "a", "labels": ["x", "y"]},
+            ["embedding-model"],
+        ),
+        ("/classify", {"model": "classifier-model", "texts": ["a"]}, ["classifier-model"]),
+        ("/predict", {"inputs": "a"}, ["classifier-model"]),
+        ("/v1/moderations", {"input": "a"}, ["moderator"]),
+        ("/v1/moderations", {"model": "moderator", "input": "a"}, ["moderator"]),
+        ("/v1/classifier/fit", FIT, ["classifiers", "embedding-model"]),
+        (
+            "/v1/classifier/predict",
+            {"model": "mood", "texts": ["a"]},
+            ["classifiers", "embedding-model"],
+        ),
+        ("/v1/classifier/load", {"model": "mood"}, ["classifiers"]),
+    ],
+    ids=str,
+)
+def test_models_that_are_found_by_what_they_can_do(
+    path: str, body: dict[str, Any], told: list[str]
+) -> None:
+    judges, vectors, metrics = classifiers(), encoders(), FakeMetrics()
+    http = make_client({"classification": judges, "embedding": vectors}, metrics=metrics)
+    reply = http.post(path, json=body | {"keep_alive": "10m"})
+    assert reply.status_code == 200, reply.text
+    assert kept(judges) + kept(vectors) == [(model_id, 600.0) for model_id in told]
+    ((task, model_id, *_),) = [key for name, key in metrics.totals if name == REQUESTS.name]
+    assert (task, model_id) == (
+        "embedding" if told[-1] == "embedding-model" else "classification",
+        told[-1],
+    )

@@ -178,6 +178,7 @@ async def classify(server: Server, request: Request, body: ClassifyBody) -> Clas
     spec = server.catalog.find(body.model) if body.model is not None else None
     if labels is not None and spec is not None and spec.task == "embedding":
         body.refuse_entailment()
+        spec = server.model(spec.id, spec.task)
         result = await _similarity(server, spec, texts, labels)
     else:
         spec = text_model(server, body.model)
@@ -214,10 +215,9 @@ def text_model(server: Server, name: str | None) -> ModelSpec:
     """
     if name is None:
         specs = server.catalog.of_task("classification")
-        spec = next((spec for spec in specs if spec.engine != "classifiers"), None)
-        if spec is None:
+        name = next((spec.id for spec in specs if spec.engine != "classifiers"), None)
+        if name is None:
             raise ModelNotFoundError("default classification")
-        return spec
     spec = server.model(name, "classification")
     if spec.engine == "classifiers":
         message = f"'{spec.id}' keeps fitted classifiers: ask one of them at /v1/classifier."

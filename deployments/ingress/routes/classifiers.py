@@ -143,6 +143,7 @@ async def fit(server: Server, request: Request, body: FitBody) -> FitReply:
     descriptions = [entry.description or "" for entry in described]
     _check_texts(server, "labels", descriptions)
     _check_labels(body, {entry.label for entry in described})
+    library = _library(server)  # before the base model: the tokens are counted as the latter's
     with wire_names({"model": "base_model", "input": "training_data"}):
         spec = server.model(body.base_model, "embedding")
         vectors = await _embedded(server, spec, [*texts, *descriptions])
@@ -157,7 +158,7 @@ async def fit(server: Server, request: Request, body: FitBody) -> FitReply:
             tuple(entry.label for entry in described), vectors[len(texts) :]
         ),
     )
-    info = await server.clients.classification.fit(_library(server).id, job)
+    info = await server.clients.classification.fit(library.id, job)
     return FitReply(
         model=info.name,
         version=info.version,
@@ -174,12 +175,13 @@ async def predict(server: Server, request: Request, body: PredictBody) -> Predic
     """Label texts with a fitted classifier."""
     del request
     _check_texts(server, "texts", body.texts)
-    info = await _get(server, body.model)
+    library = _library(server)
+    info = await server.clients.classification.get_classifier(library.id, body.model)
     spec = server.model(info.base_model, "embedding")
     with wire_names({"input": "texts"}):
         vectors = await _embedded(server, spec, body.texts)
     job = ClassifierRequest(body.model, fingerprint(spec), vectors)
-    result = await server.clients.classification.fitted.submit(_library(server).id, job)
+    result = await server.clients.classification.fitted.submit(library.id, job)
     data = _predictions(body.texts, result)
     return PredictReply(model=body.model, version=result.version, data=data, total_count=len(data))
 
@@ -225,10 +227,10 @@ def fingerprint(spec: ModelSpec) -> str:
 
 def _library(server: Server) -> ModelSpec:
     specs = server.catalog.of_task("classification")
-    spec = next((spec for spec in specs if spec.engine == "classifiers"), None)
-    if spec is None:
+    name = next((spec.id for spec in specs if spec.engine == "classifiers"), None)
+    if name is None:
         raise ModelNotFoundError("default classifier library")
-    return spec
+    return server.model(name, "classification")
 
 
 async def _get(server: Server, name: str) -> ClassifierInfo:

@@ -83,17 +83,16 @@ async def moderate(server: Server, request: Request, body: ModerationsBody) -> M
 
 def _moderator(server: Server, name: str | None) -> ModelSpec:
     """The named model, or the first that has a label map. Raises ModelNotFoundError and others."""
-    if name is not None:
-        spec = server.model(name, "classification")
-        if not spec.moderation_labels:
-            message = f"The model '{spec.id}' has no 'moderation_labels' in the catalogue."
-            raise UnsupportedTaskError(message, "model")
-        return spec
-    specs = server.catalog.of_task("classification")
-    found = next((spec for spec in specs if spec.moderation_labels), None)
-    if found is None:
-        raise ModelNotFoundError("default moderation")
-    return found
+    if name is None:
+        specs = server.catalog.of_task("classification")
+        name = next((spec.id for spec in specs if spec.moderation_labels), None)
+        if name is None:
+            raise ModelNotFoundError("default moderation")
+    spec = server.model(name, "classification")
+    if not spec.moderation_labels:
+        message = f"The model '{spec.id}' has no 'moderation_labels' in the catalogue."
+        raise UnsupportedTaskError(message, "model")
+    return spec
 
 
 def _texts(wire: str | list[str] | list[TextPart | ImagePart]) -> tuple[tuple[str, ...], bool]:
