@@ -9,6 +9,7 @@ import torch
 
 from models.batching import BatchLimits, DynamicBatcher
 from models.errors import InvalidInputError, ModelError, UnsupportedTaskError
+from models.torch_cpu import use_cpu_threads
 from models.types.pages import DocumentQuestions, DocumentTask, PageAnswers, PageQuestions
 
 Answers = Sequence[PageAnswers | ModelError]
@@ -55,7 +56,7 @@ class DocumentEngine:
 
     def _run(self, pages: list[PageQuestions]) -> Answers:
         with torch.inference_mode():
-            torch.set_num_threads(self._n_threads)  # a setting of the calling thread
+            use_cpu_threads(self._n_threads)
             return self._answer(pages)
 
     @property

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from models import prepacked_linear
+from models.compute_thread import tick
 from models.devices.torch_formats import best_dtype
 from models.encoders.packed_transformer import PACKED, position_offset, register_packed_attention
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.errors import ModelLoadError
 from models.model_folder import context_limit
+from models.torch_cpu import use_cpu_threads
 from models.types.common import FloatArray
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -81,7 +83,7 @@ class TorchRunner:
         *,
         per_token: bool = False,
     ) -> None:
-        torch.set_num_threads(options.n_threads)
+        use_cpu_threads(options.n_threads)
         register_packed_attention()
         self._paths = paths
         self._options = options
@@ -102,7 +104,7 @@ class TorchRunner:
         """Float32 features of each sequence; called on the compute thread only."""
         if self._forward is None:
             raise RuntimeError("the model has been freed")
-        torch.set_num_threads(self._options.n_threads)  # a setting of the calling thread
+        use_cpu_threads(self._options.n_threads)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         with torch.inference_mode():
             outputs = self._forward([sequences[i] for i in order]).float().cpu().numpy()
@@ -155,6 +157,7 @@ class TorchRunner:
             part.to(self.dtype)
             if self._options.device == "cpu" and prepacked_linear.available():
                 prepacked_linear.prepack_linears(part)
+        _report_layers(self._paths.trunk(model))
         forward = build(model)
         if _agrees(forward, samples, reference, PRECISION_TOLERANCE):
             self.memory_bytes = self.memory_bytes * self.dtype.itemsize // torch.float32.itemsize
@@ -164,7 +167,22 @@ class TorchRunner:
         model = self._paths.load().to(self._options.device)
         if self.packed:
             model.set_attn_implementation(PACKED)
+        _report_layers(self._paths.trunk(model))
         return build(model)
+
+
+def _report_layers(trunk: Sequence[nn.Module]) -> None:
+    """Every layer that begins is progress: the watchdog lets a long text on a slow machine end."""
+    for part in trunk:
+        for stack in part.modules():
+            if isinstance(stack, nn.ModuleList):
+                for layer in stack:
+                    layer.register_forward_pre_hook(_tick)
+
+
+def _tick(layer: nn.Module, inputs: Any) -> None:
+    del layer, inputs
+    tick()
 
 
 def _samples(tokenizer: TextTokenizer, limit: int, padding: int | None) -> list[TokenSequence]:

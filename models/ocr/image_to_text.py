@@ -17,6 +17,7 @@ from models.compute_thread import tick
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.lines import ReadLine
+from models.torch_cpu import use_cpu_threads
 from models.transformers_loading import (
     load_fast_tokenizer,
     load_image_processor,
@@ -72,7 +73,7 @@ class ImageToText:
         starts = range(0, len(images), self._batch_images)
         batches = [images[start : start + self._batch_images] for start in starts]
         with torch.inference_mode():
-            torch.set_num_threads(self._n_threads)  # a setting of the calling thread
+            use_cpu_threads(self._n_threads)
             return [line for batch in batches for line in self._read(batch)]
 
     def _read(self, images: Sequence[PixelArray]) -> list[ReadLine]:

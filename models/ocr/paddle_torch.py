@@ -35,6 +35,7 @@ from models.ocr.orientation import UpsideDown
 from models.ocr.rapid import LANGUAGES
 from models.ocr.rapid_detection import NO_BOXES
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
+from models.torch_cpu import use_cpu_threads
 from models.types.pages import PixelArray
 
 DETECTION, RECOGNITION, LETTERS = (
@@ -132,7 +133,7 @@ class PaddleTorchRecognizer(TwoStageRecognizer):
     def _forward(self, network: Any, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """One at a time: torch itself spreads over the threads of this process."""
         with self._one_at_a_time, torch.inference_mode():
-            torch.set_num_threads(self._n_threads)  # a setting of the calling thread
+            use_cpu_threads(self._n_threads)
             output = network(torch.from_numpy(images).to(self._device)).last_hidden_state
             array: npt.NDArray[np.float32] = output.float().cpu().numpy()
         return array

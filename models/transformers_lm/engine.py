@@ -14,6 +14,7 @@ from models.continuous_batching.generator import ContinuousGenerator
 from models.continuous_batching.pacing import MAX_STALL, PaceLimits
 from models.continuous_batching.pool_plan import PoolWish
 from models.errors import ModelLoadError
+from models.torch_cpu import use_cpu_threads
 from models.transformers_lm.loading import load_causal_lm
 from models.transformers_lm.precision import Dtype
 from models.transformers_lm.runner import TransformersRunner
@@ -48,7 +49,7 @@ class TransformersGenerator(ContinuousGenerator):
         check_counts(n_ctx, max_sequences, n_threads, kv_cells, max_queued)
 
         def load() -> DecodeLoop:
-            torch.set_num_threads(n_threads)  # a setting of the calling thread
+            use_cpu_threads(n_threads)
             loaded = load_causal_lm(path, dtype=dtype, device=torch.device(device))
             vocabulary = TokenizerVocabulary(
                 loaded.tokenizer, size=loaded.vocabulary_size, end_tokens=loaded.end_tokens
