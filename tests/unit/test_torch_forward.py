@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from models.encoders import torch_forward
 from models.encoders.packed_transformer import PackedBackbone, PaddedBackbone
 from models.encoders.pooling import pool
 from models.encoders.tokenization import TextTokenizer, TokenSequence
@@ -22,14 +23,16 @@ Backbone = Callable[[Sequence[TokenSequence]], Tensor]
 
 
 class Paths:
-    """Mean pooling over a tiny BERT; `spoil_*` turn a path's output into something else."""
+    """Mean pooling over a tiny model; `spoil_*` turn a path's output into something else."""
 
     def __init__(
         self,
         spoil_packed: Callable[[Tensor], Tensor] = lambda t: t,
         spoil_reduced: Callable[[Tensor], Tensor] = lambda t: t,
         spoil_plain: Callable[[Tensor], Tensor] = lambda t: t,
+        family: str = "bert",
     ) -> None:
+        self._family = family
         self._spoil_packed = spoil_packed
         self._spoil_reduced = spoil_reduced
         self._spoil_plain = spoil_plain
@@ -38,7 +41,7 @@ class Paths:
     def load(self) -> Any:
         self.loads += 1
         torch.manual_seed(0)
-        return AutoModel.from_config(CONFIGS["bert"](), add_pooling_layer=False).eval()
+        return _without_pooler(CONFIGS[self._family]()).eval()
 
     def plain(self, model: Any) -> Forward:
         return self._pooled(PaddedBackbone(model), model, self._spoil_plain)
@@ -57,6 +60,11 @@ class Paths:
             return self._spoil_reduced(vectors) if reduced else vectors
 
         return forward
+
+
+def _without_pooler(config: Any) -> Any:
+    pooler = {} if config.model_type == "modernbert" else {"add_pooling_layer": False}
+    return AutoModel.from_config(config, **pooler)
 
 
 def _fail(_: Tensor) -> Tensor:
@@ -120,3 +128,16 @@ def test_a_freed_model_does_not_run() -> None:
     runner.free()
     with pytest.raises(RuntimeError, match="freed"):
         runner(SEQUENCES)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "albert"])
+@pytest.mark.parametrize("spoil", [lambda t: t, _fail], ids=["packed", "padded"])
+@pytest.mark.parametrize("reduced", [lambda t: t, _fail], ids=["reduced", "reloaded"])
+def test_every_layer_is_progress(
+    monkeypatch: pytest.MonkeyPatch, family: str, spoil: Any, reduced: Any
+) -> None:
+    runner = _runner(Paths(spoil, reduced, family=family), "bfloat16")
+    ticks: list[str] = []
+    monkeypatch.setattr(torch_forward, "tick", lambda: ticks.append(""))
+    runner(SEQUENCES[:1])
+    assert len(ticks) >= CONFIGS[family]().num_hidden_layers
