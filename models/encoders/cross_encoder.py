@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from models.batching import BatchListener
 from models.encoders.classifier_paths import SequenceClassifierPaths
-from models.encoders.rerank_codec import RerankCodec, activation_named, sigmoid
+from models.encoders.rerank_codec import RerankCodec, own_activation, sigmoid
 from models.encoders.rerank_heads import label_index, odds_of
 from models.encoders.text_engine import (
     DEFAULT_BATCH_TOKENS,
@@ -53,7 +53,7 @@ class TorchReranker(TextEngine[RerankRequest, RerankResult]):
             TorchOptions(n_threads, dtype, device),
         )
         index = label_index(_labels(folder, self.runner.features), label)
-        own = activation_named(_activation_name(folder))
+        own = own_activation(folder)
         super().__init__(
             RerankCodec(tokenizer, self.runner.max_tokens, own if index is None else sigmoid),
             self.runner if index is None else odds_of(self.runner, index),
@@ -88,11 +88,3 @@ def _is_causal(folder: ModelFolder) -> bool:
 def _labels(folder: ModelFolder, count: int) -> tuple[str, ...]:
     names = folder.read_object("config.json").get("id2label") or {}
     return tuple(str(names.get(str(index), index)) for index in range(count))
-
-
-def _activation_name(folder: ModelFolder) -> str | None:
-    """Where sentence-transformers has written it over the years, newest first."""
-    config = folder.read_object("config.json")
-    newest = folder.read_object("config_sentence_transformers.json").get("activation_fn")
-    newer = (config.get("sentence_transformers") or {}).get("activation_fn")
-    return newest or newer or config.get("sbert_ce_default_activation_function")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.batching import BatchListener
 from models.encoders.onnx_session import OnnxRunner, model_file, token_limit
-from models.encoders.rerank_codec import RerankCodec, activation_named
+from models.encoders.rerank_codec import RerankCodec, own_activation
 from models.encoders.text_engine import (
     DEFAULT_BATCH_TOKENS,
     DEFAULT_QUEUED_TOKENS,
@@ -43,7 +43,7 @@ class OnnxReranker(TextEngine[RerankRequest, RerankResult]):
         """Load the folder; `max_tokens` lowers the tokenizer's own limit. Raises ModelLoadError."""
         folder = ModelFolder(path)
         limit = token_limit(folder)
-        activation = folder.read_object("config_sentence_transformers.json").get("activation_fn")
+        activation = own_activation(folder)
         graph = model_file(path, file)
         runner = OnnxRunner(graph, n_threads, _logits)
         if runner.check().shape != (1,):
@@ -51,7 +51,7 @@ class OnnxReranker(TextEngine[RerankRequest, RerankResult]):
         tokenizer = TextTokenizer(read_tokenizer_file(path), has_types=runner.has_types)
         max_tokens = min(max_tokens or limit, limit)
         super().__init__(
-            RerankCodec(tokenizer, max_tokens, activation_named(activation)),
+            RerankCodec(tokenizer, max_tokens, activation),
             runner,
             max_tokens=max_tokens,
             memory_bytes=graph.stat().st_size,

@@ -16,6 +16,7 @@ from models.encoders.tokenization import (
     check_unicode,
 )
 from models.errors import InputTooLongError, InvalidInputError, ModelError, ModelLoadError
+from models.model_folder import ModelFolder
 from models.types.common import FloatArray, Usage
 from models.types.texts import RerankRequest, RerankResult, TruncationSide
 
@@ -40,6 +41,17 @@ def activation_named(path: str | None) -> Activation:
     if name not in known:
         raise ModelLoadError(f"the activation {name} of a reranker is not supported")
     return known[name]
+
+
+def own_activation(folder: ModelFolder) -> Activation:
+    """The one that the model's folder names, or sigmoid. Raises ModelLoadError.
+
+    Looked for where sentence-transformers has written it over the years, newest first.
+    """
+    config = folder.read_object("config.json")
+    newest = folder.read_object("config_sentence_transformers.json").get("activation_fn")
+    newer = (config.get("sentence_transformers") or {}).get("activation_fn")
+    return activation_named(newest or newer or config.get("sbert_ce_default_activation_function"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from models.errors import (
     OverloadedError,
 )
 from models.llama_cpp.reranker import LlamaCppReranker
+from models.model_folder import ModelFolder
 from models.toy.encoder import ToyReranker
 from models.types.texts import RerankRequest, RerankResult
 from tests.gguf_encoders import write_bert_gguf
@@ -312,13 +313,31 @@ def _in_one_batch(folder: Path) -> Any:
         ("torch.nn.modules.activation.Sigmoid", lambda logit: 1 / (1 + math.exp(-logit))),
     ],
 )
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("config_sentence_transformers.json", ("activation_fn",)),
+        ("config.json", ("sentence_transformers", "activation_fn")),
+        ("config.json", ("sbert_ce_default_activation_function",)),
+    ],
+    ids=["newest", "newer", "oldest"],
+)
 @pytest.mark.parametrize("engine", [TorchReranker, OnnxReranker])
 def test_the_activation_is_the_models_own(
-    tmp_path: Path, engine: Any, activation: str, expected: Callable[[float], float]
+    tmp_path: Path,
+    engine: Any,
+    file: str,
+    path: tuple[str, ...],
+    activation: str,
+    expected: Callable[[float], float],
 ) -> None:
     torch_like = engine is TorchReranker
     folder = write_reranker(tmp_path, "bert") if torch_like else write_onnx_reranker(tmp_path)
-    write_json(folder / "config_sentence_transformers.json", {"activation_fn": activation})
+    content = ModelFolder(folder).read_object(file)
+    named: Any = activation
+    for key in reversed(path):
+        named = {key: named}
+    write_json(folder / file, content | named)
     reranker = engine(folder, n_threads=1)
     result = _rank(reranker, "a", "b")
     reranker.close()
