@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from config.settings import CoalescingSettings
 from deployments.ingress.access.gate import caller_name, spend
 from deployments.ingress.coalescer import Calls, Coalescer
+from deployments.ingress.fan_out import fan_out
 from deployments.ingress.observing.request_record import note_usage
 from deployments.ingress.replicas import Replicas
 from models.errors import DeadlineExceededError
@@ -93,6 +94,11 @@ class BatchClient(TaskClient, Generic[RequestT, ResultT]):
             spend(usage.prompt_tokens)
             note_usage(usage)
         return result
+
+    async def submit_all(self, model_id: str, requests: Sequence[RequestT]) -> list[ResultT]:
+        """The results of what was one request to us, see `fan_out`; one deadline for all."""
+        async with self._deadline():
+            return await fan_out(partial(self.submit, model_id), requests)
 
     def _deadline(self) -> AbstractAsyncContextManager[None]:
         return within(self._deadline_s)

@@ -6,7 +6,6 @@ entails it; nothing is generated.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -19,7 +18,7 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, Mode
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types.classification import ClassificationRequest, ClassificationResult
+from models.types.classification import ClassificationRequest
 
 Words = Annotated[str, Field(min_length=1, max_length=32_768)]
 
@@ -223,7 +222,7 @@ async def decide(server: Server, request: Request, body: DecisionsBody) -> Decis
         for question, group in zip(body.questions, statements, strict=True)
     ]
     with wire_names({"labels": "model"}):
-        results = await _all(server, spec.id, jobs)
+        results = await server.clients.classification.labels.submit_all(spec.id, jobs)
     tokens = sum(result.usage.prompt_tokens for result in results)
     return Decisions(
         model=spec.id,
@@ -233,19 +232,6 @@ async def decide(server: Server, request: Request, body: DecisionsBody) -> Decis
         ],
         usage=DecisionUsage(input_tokens=tokens, total_tokens=tokens),
     )
-
-
-async def _all(
-    server: Server, model_id: str, jobs: Sequence[ClassificationRequest]
-) -> list[ClassificationResult]:
-    """Every result; when one fails, the others are dropped."""
-    submit = server.clients.classification.labels.submit
-    tasks = [asyncio.create_task(submit(model_id, job)) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _check_statements(statements: Sequence[tuple[str, ...]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import Literal
@@ -16,7 +15,6 @@ from deployments.ingress.schemas import ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.wire_names import wire_names
 from models.errors import InvalidInputError
-from models.types.texts import RerankRequest, RerankResult
 
 Sides = str | Texts
 FIRST = ("queries", "text_1", "data_1")
@@ -94,7 +92,7 @@ async def score(server: Server, request: Request, body: ScoreBody) -> Scores:
         for query, where in places.items()
     ]
     with wire_names({"query": body.side_name(FIRST), "documents": body.side_name(SECOND)}):
-        results = await _all(server, spec.id, jobs)
+        results = await server.clients.rerank.submit_all(spec.id, jobs)
     scores = [0.0] * len(pairs)
     raw = body.raw_scores or not body.use_activation
     for where, result in zip(places.values(), results, strict=True):
@@ -108,16 +106,6 @@ async def score(server: Server, request: Request, body: ScoreBody) -> Scores:
         data=[PairScore(index=i, score=value) for i, value in enumerate(scores)],
         usage=RerankUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
-
-
-async def _all(server: Server, model_id: str, jobs: list[RerankRequest]) -> list[RerankResult]:
-    """All of them, or the first failure once the others have been called off."""
-    tasks = [asyncio.create_task(server.clients.rerank.submit(model_id, job)) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 ENDPOINTS = tuple(
