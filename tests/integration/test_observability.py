@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import psutil
 import pytest
 
 from deployments.metrics.catalog import CATALOG
+from models.documents.png import png
 from tests.integration.conftest import RunningServer
 from tests.processes import command_line
 
@@ -107,6 +109,10 @@ def test_nothing_of_a_request_is_in_a_command_line(server: RunningServer) -> Non
 
 @pytest.mark.usefixtures("logs")
 def test_the_metrics_are_those_of_the_catalogue(server: RunningServer) -> None:
+    page = base64.b64encode(png(np.full((40, 120, 3), 255, np.uint8))).decode()
+    body = {"model": "pp-ocrv6", "images": [page]}
+    server.client.post("/v1/ocr", json=body).raise_for_status()
+
     def exported() -> str:
         text = server.client.get("/metrics").text
         known = 'model="all-minilm-l6-v2"', 'model="smollm2-135m-instruct"'
