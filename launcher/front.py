@@ -55,10 +55,11 @@ class Front:
 
         Raises LaunchError with HAProxy's own words if it does not run.
         """
+        shut = {"FRONT_SHUT": "1"} if self._state == SHUT else {}
         with self._log.open("ab") as log:
             # A group of its own: Ctrl-C in a terminal must not end what has to be drained.
             self._process = subprocess.Popen(  # noqa: S603
-                self._command, env=os.environ | self._variables, process_group=0,
+                self._command, env=os.environ | self._variables | shut, process_group=0,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent,
             )  # fmt: skip
         end = time.monotonic() + START_S

@@ -23,7 +23,8 @@ START_DEADLINE_S = 300.0
 STOP_DEADLINE_S = 60.0
 GRACE_S = 10.0
 """What Ray's processes may take to end after it has been shut down."""
-PROBES, PROBE_S = 8, 0.05
+PROBES, PROBE_S = 12, 0.1
+"""For more than a second: Serve replaces its HAProxy within 0.7 of the first answer."""
 POLL_S = 0.2
 
 
@@ -94,8 +95,9 @@ class Launch:
             time.sleep(POLL_S)
 
     def _serves(self) -> bool:
-        """Once is not enough: Serve's HAProxy is replaced when the application is there, and for a
-        moment the one that knows no application listens beside its successor."""
+        """Once is not enough: Serve's HAProxy is replaced when the application is there. Until then
+        the one before answers, by way of Serve's own proxy, and what has reached it is lost when it
+        ends; for a moment both listen."""
         for _ in range(PROBES):
             if not self._probe.alive():
                 return False

@@ -161,6 +161,33 @@ def test_one_that_is_gone_is_told_when_it_is_back(running: Fronted) -> None:
     assert running.get("/").status == 200
 
 
+def test_nothing_reaches_serve_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_port, port = free_ports(2)
+    front = Front(haproxy_binary(), HOST, port, server_port, tmp_path)
+    running = Fronted(front, port)
+    with behind_on(server_port) as behind:
+        try:
+            with monkeypatch.context() as patch:  # before its owner has said anything
+                patch.setattr(Front, "_obeys", lambda self: True)
+                front.start()
+            until(lambda: refuses_politely(running))
+            assert not behind.seen
+            front.open()
+            assert running.get("/json/200").status == 200
+        finally:
+            front.stop()
+
+
+def refuses_politely(running: Fronted) -> bool:
+    """Whether it listens, and says that the server is not there yet."""
+    try:
+        return running.get("/json/200").error()["code"] == "server_unavailable"
+    except OSError:
+        return False
+
+
 def test_its_own_socket_is_for_its_owner(tmp_path: Path) -> None:
     with fronted(tmp_path):
         assert (tmp_path / "front.sock").stat().st_mode & 0o777 == 0o600
