@@ -161,7 +161,7 @@ class ModelReplica(Generic[M]):
         )
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """For `scaling.py`: whether a client's keep_alive outlasts the idle time."""
+        """For `scaling.py`: whether the replica shall stay although no request needs it."""
         idle_timeout_s = self._config.task(self.task).idle_timeout_s
         return {HELD: float(self._models.holds_replica(idle_timeout_s))}
 
