@@ -84,7 +84,8 @@ def test_a_client_that_leaves_ends_the_rendering(server: RunningServer) -> None:
     content = scanned_pdf([f"Page number {index}" for index in range(100)])
     files = {"file": ("document", content)}
     with server.client.stream("POST", "/v1/ocr", files=files, data={"stream": "true"}) as reply:
-        first = next(line for line in reply.iter_lines() if line)
+        lines = reply.iter_lines()  # as long as it is held, so is the connection
+        first = next(filter(None, lines))
         assert json.loads(first[6:])["markdown"] == "Page number 0"
         await_rendering(server)
     deadline = time.monotonic() + 20
