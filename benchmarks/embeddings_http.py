@@ -192,7 +192,7 @@ def naive(embedder: Path, reranker: Path, threads: int) -> Iterator[str]:
     port = free_port()
     script = ROOT / "benchmarks" / "peers" / "naive_server.py"
     environment = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    command = [sys.executable, script, str(port), embedder, reranker]
+    command = [sys.executable, script, str(port), embedder, reranker, str(threads)]
     with peer_server(command, port, environment) as server:
         yield server.url
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp.llama_cpp as api
-from harness import Measure, in_turns, parser, report
+from harness import Measure, counted, in_turns, parser, report
 
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
@@ -124,7 +124,7 @@ def main() -> None:
                 "engine": lambda count=count: {RATE: decode_rate(engine, streams, count)},
                 "plain loop": lambda: {RATE: plain()},
             }
-            found.compare(f"{count} streams", in_turns(sides, options.rounds), "engine")
+            found.compare(counted(count, "stream"), in_turns(sides, options.rounds), "engine")
     engine.close()
     found.write()
 

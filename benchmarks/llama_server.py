@@ -26,7 +26,7 @@ from pathlib import Path
 
 import aiohttp
 from generation_engine import Streams, starter_model
-from harness import ROOT, Goal, Report, Server, in_turns, parser, quick, report, serving
+from harness import ROOT, Goal, Report, Server, counted, in_turns, parser, quick, report, serving
 
 from models.base import StepListener
 from models.llama_cpp.engine import LlamaCppGenerator
@@ -200,7 +200,7 @@ def compare(found: Report, case: str, sides: Sides, streams: Sequence[int], roun
     ours = next(iter(sides))
     for n in streams:
         turns = {name: partial(measure, run, n, cpu) for name, (run, cpu) in sides.items()}
-        found.compare(f"{case}, {n} streams", in_turns(turns, rounds), ours, goals(n))
+        found.compare(f"{case}, {counted(n, 'stream')}", in_turns(turns, rounds), ours, goals(n))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from generation_engine import starter_model
-from harness import Measure, Report, in_turns, parser, report
+from harness import Measure, Report, counted, in_turns, parser, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.errors import ModelError
@@ -103,7 +103,7 @@ def compare(found: Report, path: Path, dtype: str, rounds: int, n_threads: int) 
             "engine": lambda prompts=prompts: {RATE: ours.rate(prompts)},
             "generate()": lambda prompts=prompts: {RATE: theirs.rate(prompts)},
         }
-        found.compare(f"{dtype}, {count} streams", in_turns(sides, rounds), "engine")
+        found.compare(f"{dtype}, {counted(count, 'stream')}", in_turns(sides, rounds), "engine")
     ours.close()
 
 
