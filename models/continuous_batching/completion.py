@@ -79,9 +79,12 @@ class Completion:
         return replace(rest or TextDelta(""), finish_reason=reason, usage=usage)
 
     def check_limit(self) -> None:
-        """Force the end of the reasoning once it has used up its tokens."""
+        """Force the end of the reasoning once it has used up its tokens, and not within a
+        character: no grammar lets one be broken off."""
         limit = self.limit
         if limit is None or self.parser is None or not self.parser.in_reasoning:
+            return
+        if self._text.mid_character:
             return
         if self.reasoning_tokens >= limit.budget:
             self.limit = None

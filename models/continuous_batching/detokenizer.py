@@ -34,6 +34,11 @@ class Detokenizer:
         self._emitted = 0
         self._logprobs: deque[tuple[int, int, TokenLogprob]] = deque()
 
+    @property
+    def mid_character(self) -> bool:
+        """The last token ended within a character, whose other bytes are still to come."""
+        return bool(self._decoder.getstate()[0])
+
     def push(
         self, piece: bytes, logprob: TokenLogprob | None = None, *, check_stop: bool = True
     ) -> Emission:
@@ -44,8 +49,7 @@ class Detokenizer:
         start = self._emitted + len(self._held)
         self._held += self._decoder.decode(piece)
         if logprob is not None:
-            incomplete = bool(self._decoder.getstate()[0])
-            end = self._emitted + len(self._held) + incomplete
+            end = self._emitted + len(self._held) + self.mid_character
             self._logprobs.append((start, end, logprob))
         if not self._stop or not check_stop:
             return self._emit(len(self._held))

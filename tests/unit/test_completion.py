@@ -102,6 +102,15 @@ def test_no_budget_at_all_ends_reasoning_before_it_begins() -> None:
     assert completion.next_forced() == ord("/")
 
 
+def test_reasoning_is_not_broken_off_within_a_character() -> None:
+    completion = Completion(PIECES, parser=Parser(), limit=ReasoningLimit(1, (ord("/"),)))
+    first, last = "é".encode()
+    completion.push(first, None)
+    assert completion.next_forced() is None
+    assert completion.push(last, None) == TextDelta("", reasoning="é")
+    assert completion.next_forced() == ord("/")
+
+
 def test_a_budget_means_nothing_after_the_reasoning() -> None:
     completion = Completion(PIECES, parser=Parser(), limit=ReasoningLimit(2, (ord("/"),)))
     write(completion, "a/bcd")
