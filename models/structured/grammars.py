@@ -74,6 +74,11 @@ def json_body(schema: str, param: str) -> str:
     return _json(parse_schema(schema, param))
 
 
+def json_grammar(schema: dict[str, Any]) -> str:
+    """The grammar of JSON valid under a schema that `parse_schema` has accepted."""
+    return grammar(_json(schema))
+
+
 def _json(schema: dict[str, Any]) -> str:
     # Written anew, so that what is compiled is what was checked, and our options are the last.
     return "%json " + json.dumps({**schema, "x-guidance": _JSON_OPTIONS})

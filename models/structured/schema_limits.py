@@ -126,6 +126,7 @@ class _Check:
                 self.refuse(f"uses the keyword '{keyword}', which is not supported")
         self._types(schema)
         self._references(schema)
+        self._typed(schema, "required", list, "a list")
         self._count(self._typed(schema, "enum", list, "a list"), "enum", MAX_ENUM)
         for text in _texts([schema.get("enum"), schema.get("const")]):
             self._spelled(text, "a value")

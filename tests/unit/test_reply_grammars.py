@@ -321,6 +321,8 @@ def test_parameters_of_qwen_coder() -> None:
             "unit": {"enum": ["C", "F"]},
             "where": {"$ref": "#/$defs/place"},
             "note": {},
+            "kind": {"type": "string", "const": "k"},
+            "mark": {"type": ["string", "null"], "enum": ["m", None]},
         },
         "required": ["unit", "where"],
         "$defs": {"place": {"type": "object", "properties": {"x": {"type": "integer"}},
@@ -331,6 +333,9 @@ def test_parameters_of_qwen_coder() -> None:
     assert CODER.allows(coder("f", '{"unit": "F", "where": {"x": 1}, "note": "a\\n<b>"}'), wanted)
     assert not CODER.allows(coder("f", '{"unit": "K", "where": {"x": 1}}'), wanted)
     assert not CODER.allows(coder("f", '{"unit": "F", "where": {"y": 1}}'), wanted)
+    assert CODER.allows(coder("f", '{"unit": "F", "where": {"x": 1}, "kind": "k"}'), wanted)
+    assert not CODER.allows(coder("f", '{"unit": "F", "where": {"x": 1}, "kind": "l"}'), wanted)
+    assert not CODER.allows(coder("f", '{"unit": "F", "where": {"x": 1}, "mark": "None"}'), wanted)
     assert not CODER.allows(coder("f", '{"where": {"x": 1}}'), wanted)
 
 
@@ -343,8 +348,13 @@ def test_a_strict_schema_that_cannot_be_followed_is_refused() -> None:
     assert refused.value.param == "tools"
 
 
-def test_another_tools_arguments_are_any_object_then() -> None:
-    wanted = prompt(Tool("f", "", UNSUPPORTED))
+UNCOMPILABLE = json.dumps({"properties": {"a": {"type": "string", "format": "password"}}})
+"""Well-formed, with known keywords alone: only the compiler knows that it lacks the format."""
+
+
+@pytest.mark.parametrize("parameters", [UNSUPPORTED, UNCOMPILABLE])
+def test_another_tools_arguments_are_any_object_then(parameters: str) -> None:
+    wanted = prompt(Tool("f", "", parameters))
     assert HERMES.allows(hermes("f", '{"a": [1]}'), wanted)
     assert not HERMES.allows(hermes("f", "[1]"), wanted)
 

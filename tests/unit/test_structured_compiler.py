@@ -148,6 +148,18 @@ def test_constraints_of_one_grammar_are_independent() -> None:
     assert allowed(second) == {ord("a")}
 
 
+class EndlessVocabulary(SmallVocabulary):
+    """No token ends a text."""
+
+    end_tokens = frozenset[int]()
+
+
+def test_a_vocabulary_without_an_end_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no token that ends") as caught:
+        GrammarCompiler(EndlessVocabulary()).compile(ANY_TEXT, "response_format")
+    assert caught.value.param == "response_format"
+
+
 def test_a_grammar_that_is_wrong_is_refused() -> None:
     with pytest.raises(InvalidInputError) as caught:
         COMPILER.compile("start: nothing", "tools")

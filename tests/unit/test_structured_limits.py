@@ -90,6 +90,7 @@ BEFORE_COMPILING: list[tuple[Any, str]] = [
     ({"items": "string"}, "no schema where one belongs"),
     ({"anyOf": {"a": {}}}, "'anyOf' that is not a list"),
     ({"enum": "a"}, "'enum' that is not a list"),
+    ({"required": True}, "'required' that is not a list"),
     (pattern(5), "'pattern' that is not a text"),  # type: ignore[arg-type]
     (divisors(0), "not a positive number"),
     (divisors(-1), "not a positive number"),

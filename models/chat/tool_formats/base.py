@@ -10,6 +10,8 @@ from models.chat.lark import Grammar
 from models.chat.text_source import Steps, TextSource
 from models.chat.tool_formats.calls import Calls
 from models.errors import InvalidInputError
+from models.structured.compiler import compiles
+from models.structured.grammars import json_grammar
 from models.structured.schema_limits import parse_schema
 from models.types.generation import Tool
 
@@ -60,10 +62,20 @@ class CallableTool:
         """A strict tool's arguments are held to its schema: InvalidInputError when that cannot be
         followed. Those of others are as well if they are `held` and it can be followed."""
         if tool.strict or held:
-            try:
-                schema = parse_schema(tool.parameters or "{}", "tools")
-                return cls(tool.name, schema if "type" in schema else {**ANY_OBJECT, **schema})
-            except InvalidInputError:
-                if tool.strict:
-                    raise
+            schema = _followed(tool)
+            if schema is not None:
+                return cls(tool.name, schema)
         return cls(tool.name, ANY_OBJECT)
+
+
+def _followed(tool: Tool) -> dict[str, Any] | None:
+    """The schema of a tool's arguments; None where it cannot be followed, which a strict tool's
+    must be. What only the compiler finds out of a strict one it refuses itself."""
+    try:
+        schema = parse_schema(tool.parameters or "{}", "tools")
+    except InvalidInputError:
+        if tool.strict:
+            raise
+        return None
+    schema = schema if "type" in schema else {**ANY_OBJECT, **schema}
+    return schema if tool.strict or compiles(json_grammar(schema)) else None

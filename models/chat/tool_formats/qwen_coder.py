@@ -144,11 +144,19 @@ def _function(tool: CallableTool, grammar: Grammar) -> str:
 
 def _parameter(name: str, schema: Any, shared: dict[str, Any], grammar: Grammar) -> str:
     end = "\n</parameter>\n"
-    if isinstance(schema, dict) and "enum" in schema and _is_text(schema):
-        value = any_of(grammar.text(str(choice) + end) for choice in schema["enum"])
+    if choices := _only_texts(schema):
+        value = any_of(grammar.text(choice + end) for choice in choices)
     elif _is_text(schema):
         value = grammar.through(end)
     else:
         value = f"{grammar.schema({**schema, **shared})} {_quoted(end)}"
     head = _quoted(f"<parameter={name}>\n")
     return f"({head} {value})"
+
+
+def _only_texts(schema: Any) -> list[str]:
+    """All that a value which is plain text may be; none where it may be any text, or is none."""
+    if not isinstance(schema, dict) or not _is_text(schema):
+        return []
+    choices = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    return [choice for choice in choices if isinstance(choice, str)]
