@@ -17,7 +17,7 @@ from models.errors import ModelLoadError
 from models.torch_cpu import use_cpu_threads
 from models.transformers_lm.loading import load_causal_lm
 from models.transformers_lm.precision import Dtype
-from models.transformers_lm.runner import TransformersRunner
+from models.transformers_lm.runner import N_BATCH, TransformersRunner
 from models.transformers_lm.self_test import reference_of
 from models.transformers_lm.vocabulary import TokenizerVocabulary
 
@@ -59,7 +59,7 @@ class TransformersGenerator(ContinuousGenerator):
             wish = PoolWish(loaded.context_length, n_ctx, kv_cells, max_sequences)
             pool = wish.modest(reference.kv_bytes_per_cell)
             self._context_length = pool.context
-            slots = max_sequences + CACHED_SEQUENCES
+            slots = min(max_sequences + CACHED_SEQUENCES, N_BATCH)  # all may decode in one step
             runner = TransformersRunner(
                 loaded, vocabulary, reference, cells=pool.cells, slots=slots
             )

@@ -27,9 +27,9 @@ _INFILL = (
 class TokenizerVocabulary:
     """The vocabulary of a model with `size` rows of logits.
 
-    `end_tokens` come from the model's configuration; the tokenizer's own end token is one too.
-    Rows that no token stands for write nothing. Raises ModelLoadError for tokenizers that do not
-    say what bytes a token stands for.
+    `end_tokens` come from the model's configuration; the tokenizer's own end token is one too, and
+    whatever has no row is none. Rows that no token stands for write nothing. Raises ModelLoadError
+    for tokenizers that do not say what bytes a token stands for.
     """
 
     def __init__(self, tokenizer: Any, *, size: int, end_tokens: Iterable[int]) -> None:
@@ -41,12 +41,12 @@ class TokenizerVocabulary:
             token.content: index for index, token in sorted(added.items()) if token.special
         }
         self.longest_piece = max(map(len, (*self.pieces, *self.control_tokens)))
-        own = tokenizer.eos_token_id
-        self.end_tokens = frozenset(end_tokens) | ({own} if own is not None else set())
+        stated = {*end_tokens, tokenizer.eos_token_id} - {None}
+        self.end_tokens = frozenset(token for token in stated if 0 <= token < size)
         self.bos = _bos(backend, tokenizer.bos_token_id)
         self.bos_text = str(tokenizer.bos_token or "")
         self.eos_text = str(tokenizer.eos_token or "")
-        self.infill_tokens = _infill_tokens(backend)
+        self.infill_tokens = _infill_tokens(backend, size)
         self._unspeakable = {*self.control_tokens.values()} - {tokenizer.unk_token_id}
         self._special: Tokenizer | None = backend
         self._literal: Tokenizer | None = _plain_copy(backend)
@@ -60,6 +60,7 @@ class TokenizerVocabulary:
         special, literal = self._special, self._literal
         if special is None or literal is None:
             raise ValueError("the vocabulary is closed")
+        text = text.encode("utf-8", "replace").decode()  # tokenizers refuse half a surrogate pair
         if parse_special:
             tokens: list[int] = special.encode(text, add_special_tokens=False).ids
         else:
@@ -106,10 +107,12 @@ def _bos(backend: Tokenizer, bos: int | None) -> int | None:
     return bos if first == [bos] else None
 
 
-def _infill_tokens(backend: Tokenizer) -> tuple[int, int, int] | None:
+def _infill_tokens(backend: Tokenizer, size: int) -> tuple[int, int, int] | None:
     for names in _INFILL:
         prefix, suffix, middle = map(backend.token_to_id, names)
-        if prefix is not None and suffix is not None and middle is not None:
+        if prefix is None or suffix is None or middle is None:
+            continue
+        if max(prefix, suffix, middle) < size:
             return prefix, suffix, middle
     return None
 

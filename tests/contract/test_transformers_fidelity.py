@@ -153,6 +153,13 @@ def test_half_precision_stays_near(tmp_path: Path) -> None:
         engine.close()
 
 
+def test_no_more_sequences_than_one_step_has_tokens(tmp_path: Path) -> None:
+    path = write_causal_lm(tmp_path)
+    engine = TransformersGenerator(path, Recorder().listen, n_threads=1, max_sequences=1000)
+    assert engine._runner.slots == engine._runner.n_batch
+    engine.close()
+
+
 # --- refused ------------------------------------------------------------------------------------
 
 SIZE: dict[str, Any] = {"vocab_size": len(TOKENS), "hidden_size": 32, "num_hidden_layers": 2}

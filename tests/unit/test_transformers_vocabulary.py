@@ -78,6 +78,18 @@ def test_bos_end_and_infill_tokens() -> None:
     )
 
 
+def test_ends_and_infill_tokens_without_weights_are_none() -> None:
+    vocabulary = TokenizerVocabulary(byte_level_tokenizer(), size=3, end_tokens=[-1, 1, 5])
+    assert vocabulary.end_tokens == {1, 2}
+    assert vocabulary.infill_tokens is None
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_half_a_surrogate_pair_is_a_question_mark(special: bool) -> None:
+    vocabulary = byte_level()
+    assert ids(vocabulary, "a\ud800b", special=special) == ids(vocabulary, "a?b")
+
+
 def test_a_closed_vocabulary_says_so() -> None:
     vocabulary = byte_level()
     vocabulary.close()
