@@ -28,14 +28,14 @@ def read_table(upload: UploadedTable) -> Table | NumericTable:
     """Raises InvalidInputError for what is too large, UnsupportedInputError for what is broken."""
     try:
         table = _joined(READERS[upload.format](upload), upload)
+        names = tuple(table.column_names) if _named(upload) else None
+        return _numbers(table, names) or _cells(table, names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, MemoryError):  # Arrow's own kind is both
             raise
         raise UnsupportedInputError(
             f"The {upload.format} file is damaged, or not what it says it is.", PARAM
         ) from error
-    names = tuple(table.column_names) if _named(upload) else None
-    return _numbers(table, names) or _cells(table, names)
 
 
 def _named(upload: UploadedTable) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import ipaddress
 import json
 import math
@@ -15,6 +16,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,6 +163,14 @@ def test_csv_files(data: bytes, header: bool) -> None:
     assert 0 < len(rows) <= 5
     assert {len(row) for row in rows} <= {1, 2, 3}
     assert (table.columns is not None) == header
+
+
+def test_a_parquet_file_whose_texts_are_none() -> None:
+    texts = pa.array([b"\xff", b"a"], pa.binary()).view(pa.string())
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.table({"a": texts}), file)
+    with pytest.raises(UnsupportedInputError, match="damaged"):
+        read_table(UploadedTable("parquet", file.getvalue(), 5, 3))
 
 
 ROWS = st.lists(
