@@ -23,6 +23,7 @@ from models.errors import (
 )
 from models.toy.classifier import ToyClassifier
 from models.types.classification import ClassificationRequest, ClassificationResult
+from tests.jobs import cancelled
 from tests.tiny_classifiers import NLI, write_classifier
 from tests.tiny_models import write_json
 
@@ -211,8 +212,7 @@ def test_many_clients_get_their_own_scores(classifier: Any) -> None:
 
 
 def test_a_cancelled_job_is_dropped(classifier: Any) -> None:
-    job = classifier.submit([ClassificationRequest(("a b c d e f",) * 500)])
-    assert job.cancel()
+    job = cancelled(lambda: classifier.submit([ClassificationRequest(("a b c d e f",) * 500)]))
     with pytest.raises(CancelledError):
         job.result(WAIT)
     assert len(classify(classifier, "still here").scores) == 1

@@ -117,7 +117,7 @@ def test_the_budget_follows_what_the_model_does_in_a_time(
 
 
 def test_the_first_batch_is_small_where_a_time_is_wanted(doubler: Doubler) -> None:
-    limits = BatchLimits(batch_cost=160, batch_items=100, queued_cost=1000, batch_seconds=60.0)
+    limits = BatchLimits(batch_cost=160, batch_items=100, queued_cost=1000, batch_seconds=6000.0)
     for batcher in _running(doubler, limits):
         batcher.submit([2] * 100)
         doubler.wait_entered()

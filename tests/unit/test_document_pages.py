@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import numpy as np
@@ -18,7 +18,7 @@ from models.errors import UnsupportedInputError
 from models.types.pages import DocumentPage, Page, PixelArray
 
 IN_FLIGHT = 3
-WAIT = 10.0
+WAIT = 60.0
 
 
 class Pixels(np.ndarray):  # type: ignore[type-arg]
@@ -72,9 +72,17 @@ def reading(document: Rendered) -> AsyncGenerator[DocumentPage]:
 
 
 async def others_have_run() -> None:
-    """Return after threads and tasks had many turns: what may be rendered has been."""
+    """Return after threads and tasks had many turns."""
     for _ in range(50):
         await asyncio.to_thread(bool)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when it is met and what goes beyond it would have happened, too."""
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0)
+    await others_have_run()
 
 
 async def test_thirty_pages_are_read_with_the_memory_of_a_few() -> None:
@@ -104,7 +112,7 @@ async def test_pages_wait_unrendered_while_recognition_is_busy() -> None:
 
     pages = read_pages(document, slow, in_flight=IN_FLIGHT)
     reader = asyncio.ensure_future(anext(pages))
-    await others_have_run()
+    await until(lambda: document.alive == IN_FLIGHT)
     assert len(document.rendered) == document.alive == IN_FLIGHT
     busy.set()
     assert (await reader).index == 0
@@ -115,7 +123,7 @@ async def test_nothing_is_rendered_ahead_of_a_reader_who_waits() -> None:
     document = Rendered(30)
     async with aclosing(reading(document)) as pages:
         await anext(pages)
-        await others_have_run()
+        await until(lambda: len(document.rendered) >= IN_FLIGHT)
         assert len(document.rendered) == IN_FLIGHT
 
 
