@@ -12,6 +12,8 @@ from models.batching import BatchLimits, DynamicBatcher
 from models.compute_thread import ComputeThread, stuck_threads, tick
 from models.errors import ModelError, OutOfMemoryError
 
+WAIT = 60.0
+
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,17 +122,17 @@ def test_a_hanging_batch_is_found_by_its_threads_name() -> None:
     def hang(items: list[str]) -> list[str]:
         tick()
         entered.set()
-        leave.wait(30)
+        leave.wait(WAIT)
         return items
 
     with batcher(hang) as running:
         future = running.submit(["a"])
-        assert entered.wait(10)
-        assert stuck_threads(grace=60) == []
+        assert entered.wait(WAIT)
+        assert stuck_threads(grace=600) == []
         while stuck_threads(grace=0) != ["hanging"]:
             pass  # some nanoseconds must pass
         leave.set()
-        assert future.result(10) == ["a"]
+        assert future.result(WAIT) == ["a"]
     assert stuck_threads(grace=0) == []
 
 
@@ -146,6 +148,6 @@ def test_the_item_that_takes_all_memory_fails_alone() -> None:
         return items
 
     with batcher(allocate) as running:
-        results: list[str | ModelError] = running.submit(["a", "large", "b"]).result(10)
+        results: list[str | ModelError] = running.submit(["a", "large", "b"]).result(WAIT)
         assert [results[0], results[2]] == ["a", "b"]
         assert isinstance(results[1], OutOfMemoryError)

@@ -14,6 +14,7 @@ from models.errors import EngineDeadError, ReplicaLostError
 from models.types.common import Usage
 from models.types.generation import Delivery, TextDelta
 
+WAIT_S = 60.0
 END = TextDelta("", finish_reason="stop", usage=Usage(1, 2))
 
 
@@ -22,7 +23,7 @@ def texts(deliveries: list[Delivery]) -> dict[str, str]:
 
 
 async def ready(items: AsyncGenerator[list[Delivery]]) -> list[Delivery]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         return await anext(items)
 
 
@@ -104,7 +105,7 @@ async def test_a_silent_stream_ends_when_its_call_has_been_carried() -> None:
         await dispatched()
         assert not ended.done()
         await ready(items)
-        await asyncio.wait_for(ended, 5)
+        await asyncio.wait_for(ended, WAIT_S)
 
 
 async def test_calls_whose_carrier_has_gone_fail_instead_of_losing_text() -> None:

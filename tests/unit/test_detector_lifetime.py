@@ -165,13 +165,13 @@ def test_too_many_fits_at_a_time_are_overload(
 
     def slow(request: FitRequest) -> Any:
         started.set()
-        assert finish.wait(10)
+        assert finish.wait(60)
         return original(request)
 
     monkeypatch.setattr(fitted.FittedDetector, "fit", staticmethod(slow))
     thread = threading.Thread(target=fit, args=(library,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     with pytest.raises(OverloadedError):
         fit(library)
     finish.set()

@@ -131,7 +131,7 @@ def workers() -> set[int]:
 
 def test_memory_is_bounded() -> None:
     others = workers()
-    worker = WorkerProcesses(memory_bytes=450 << 20, fit_s=60)
+    worker = WorkerProcesses(memory_bytes=450 << 20, fit_s=600)
     rows = NumericTable(np.zeros((400_000, 60)))
     with pytest.raises((InvalidInputError, FitCrashedError), match="memory"):
         worker.fit(FitRequest("pump", "ecod", rows), threading.Event())

@@ -21,6 +21,7 @@ from models.types.generation import (
     TextPrompt,
 )
 
+WAIT_S = 60.0
 REQUEST = GenerationRequest(TextPrompt("x"), SamplingParams())
 request_context: ContextVar[str] = ContextVar("request", default="none")
 
@@ -78,7 +79,7 @@ async def settle() -> None:
 
 
 async def take(call: Any) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         return "".join(item.delta.text for item in await call.take())
 
 
@@ -204,7 +205,7 @@ async def test_streams_that_end_without_the_text_fail_instead_of_hanging(
         await settle()
         streams.queues[call.id].put_nowait(None)
         with pytest.raises(EngineDeadError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WAIT_S):
                 await call.take()
 
 

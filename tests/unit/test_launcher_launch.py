@@ -117,7 +117,8 @@ class Front:
 
 @pytest.fixture(autouse=True)
 def handlers_untouched_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch_module, "START_DEADLINE_S", 3.0)
+    monkeypatch.setattr(launch_module, "START_DEADLINE_S", 60.0)
+    monkeypatch.setattr(launch_module, "PROBE_S", 0.01)
     monkeypatch.setattr("launcher.stop_signals.signal.signal", lambda *_: None)
 
 

@@ -21,6 +21,7 @@ from launcher.private_folder import private_folder, ray_variables, write_token
 from tests.processes import ended
 
 ROOT = Path(__file__).parents[2]
+WAIT_S = 60.0
 FAMILY = """
 import subprocess, sys, time
 generations = int(sys.argv[1])
@@ -28,7 +29,7 @@ if generations:
     subprocess.Popen([sys.executable, "-c", sys.argv[2], str(generations - 1), sys.argv[2]])
 else:
     print("born", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 COUNTS = """
 import sys, time
@@ -39,7 +40,7 @@ signals = StopSignals(lambda: sys.exit(130))
 signals.install()
 with own_foreground_group() if "own-group" in sys.argv else nullcontext():
     print("ready", flush=True)
-    for _ in range(500):
+    for _ in range(6000):
         if signals.requested:
             break
         time.sleep(0.01)
@@ -47,7 +48,7 @@ with own_foreground_group() if "own-group" in sys.argv else nullcontext():
         sys.exit("no signal came")
     print("stopping", flush=True)
     if "slowly" in sys.argv:
-        time.sleep(5)
+        time.sleep(60)
 """
 
 
@@ -136,7 +137,7 @@ def test_those_who_end_in_time_are_not_killed(
 
 
 def wait_until(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + WAIT_S
     while not true() and time.monotonic() < end:
         time.sleep(0.01)
     return true()
@@ -159,7 +160,7 @@ def counting(argument: str) -> Iterator[subprocess.Popen[str]]:
 def test_the_first_signal_asks(number: signal.Signals) -> None:
     with counting("quickly") as process:
         process.send_signal(number)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=WAIT_S)
     assert (process.returncode, output) == (0, "stopping\n")
     assert errors == "\nStopping. Once more ends at once.\n"
 
@@ -170,7 +171,7 @@ def test_the_second_signal_ends_at_once() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(WAIT_S / 2) == 130
 
 
 def in_terminal(command: list[str], folder: Path, keys: bytes) -> tuple[int, str]:

@@ -104,7 +104,7 @@ def test_a_page_that_takes_too_long_ends_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, f"{LISTING}echo $$ >{tmp_path}/pid; exec sleep 600\n", monkeypatch)
-    result = read(TesseractRecognizer(n_threads=1, page_seconds=1.0))
+    result = read(TesseractRecognizer(n_threads=1, page_seconds=3.0))  # a shell starts sooner
     assert isinstance(result, UnsupportedInputError)
     assert result.message == "The page takes too much time to read."
     pid = (tmp_path / "pid").read_text().strip()

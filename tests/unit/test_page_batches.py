@@ -12,7 +12,7 @@ from models.errors import EngineDeadError, ModelError, OverloadedError, Unsuppor
 from models.ocr.page_batches import PageBatches, PageImage
 from models.types.pages import OcrRequest, OcrResult, Page
 
-WAIT = 10.0
+WAIT = 60.0
 ERROR = UnsupportedInputError("unreadable", "images")
 
 

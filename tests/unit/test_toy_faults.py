@@ -23,6 +23,7 @@ from models.types.generation import GenerationRequest, TextPrompt
 from models.types.texts import EmbeddingRequest, RerankRequest
 
 INFER: dict[str, str | bool] = {"infer": True}
+WAIT = 60.0
 
 
 def test_a_fault_of_loading_lasts_as_long_as_its_file(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_fault_of_loading_lasts_as_long_as_its_file(tmp_path: Path) -> None:
 def test_one_item_of_a_batch_has_the_fault_that_it_names() -> None:
     encoder = ToyEncoder(faults=INFER)
     requests = [EmbeddingRequest((text,)) for text in ("a", "fault:raise", "fault:oom", "b")]
-    good, failed, exhausted, also_good = encoder.submit(requests).result(10)
+    good, failed, exhausted, also_good = encoder.submit(requests).result(WAIT)
     assert not isinstance(good, ModelError)
     assert not isinstance(also_good, ModelError)
     assert type(failed) is ModelError
@@ -51,7 +52,7 @@ def test_one_item_of_a_batch_has_the_fault_that_it_names() -> None:
 
 def test_faults_are_off_unless_asked_for() -> None:
     reranker = ToyReranker()
-    [result] = reranker.submit([RerankRequest("fault:raise", ("fault:raise",))]).result(10)
+    [result] = reranker.submit([RerankRequest("fault:raise", ("fault:raise",))]).result(WAIT)
     assert not isinstance(result, ModelError)
     reranker.close()
 
@@ -59,7 +60,7 @@ def test_faults_are_off_unless_asked_for() -> None:
 def test_a_thread_that_dies_takes_its_engine_along() -> None:
     reranker = ToyReranker(faults=INFER)
     with pytest.raises(EngineDeadError):
-        reranker.submit([RerankRequest("fault:die", ("x",))]).result(10)
+        reranker.submit([RerankRequest("fault:die", ("x",))]).result(WAIT)
     assert not reranker.alive
 
 
@@ -76,7 +77,7 @@ def test_one_generation_has_the_fault_that_it_names(fault: str, expected: type) 
     events: SimpleQueue[Any] = SimpleQueue()
     generator = ToyGenerator(listener(events), faults=INFER)
     generator.add("bad", GenerationRequest(TextPrompt(f"fault:{fault}")))
-    name, error = events.get(timeout=10)
+    name, error = events.get(timeout=WAIT)
     assert (name, type(error)) == ("bad", expected)
     assert generator.alive
     generator.close()
@@ -86,6 +87,6 @@ def test_a_generation_can_end_its_engine() -> None:
     events: SimpleQueue[Any] = SimpleQueue()
     generator = ToyGenerator(listener(events), faults=INFER)
     generator.add("bad", GenerationRequest(TextPrompt("fault:die")))
-    name, error = events.get(timeout=10)
+    name, error = events.get(timeout=WAIT)
     assert (name, type(error)) == ("bad", EngineDeadError)
     assert not generator.alive

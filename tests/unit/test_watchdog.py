@@ -18,27 +18,28 @@ from models.toy.faults import CAUSES
 
 def work():
     thread.begin()
+    print(time.monotonic(), flush=True)
     CAUSES["{fault}"]()
     thread.end()
 
 Watchdog({grace}).start()
 thread = ComputeThread(work, "toy-engine", 0.0)
 thread.start()
-time.sleep(60 if "{fault}" in ("hang", "spin") else 4)
+time.sleep(240 if "{fault}" in ("hang", "spin") else 4)
 print("alive")
 """
 
 
 def run(fault: str, grace: float) -> tuple[subprocess.CompletedProcess[str], float]:
-    start = time.monotonic()
+    """How it ended, and the seconds from the fault to the end."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(fault=fault, grace=grace)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
-    return done, time.monotonic() - start
+    return done, time.monotonic() - float(done.stdout.splitlines()[0])
 
 
 @pytest.mark.parametrize("fault", ["hang", "spin"])
@@ -52,7 +53,7 @@ def test_a_process_that_hangs_ends_and_shows_where(fault: str) -> None:
 
 def test_a_slow_step_is_no_hang() -> None:
     done, _ = run("slow", 30.0)
-    assert (done.returncode, done.stdout) == (0, "alive\n")
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["alive"])
 
 
 def test_a_pause_of_the_whole_process_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
