@@ -20,8 +20,17 @@ from launcher import front as front_module
 from launcher.edge import haproxy_binary
 from launcher.errors import LaunchError
 from launcher.front import Front
-from launcher.ports import free_ports
-from tests.front import HOST, Fronted, behind_on, front_before, fronted, request, until
+from tests.front import (
+    HOST,
+    PATIENCE_S,
+    Fronted,
+    behind_on,
+    front_before,
+    fronted,
+    request,
+    until,
+)
+from tests.ports import quiet_port, quiet_ports
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="HAProxy is for Linux")
 
@@ -33,7 +42,7 @@ def running(tmp_path: Path) -> Iterator[Fronted]:
 
 
 def kept(running: Fronted) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(HOST, running.port, timeout=20)
+    return http.client.HTTPConnection(HOST, running.port, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -65,16 +74,16 @@ def test_the_applications_own_errors_are_passed_on(running: Fronted, status: int
 
 
 def test_requests_wait_while_serves_proxy_starts_again(tmp_path: Path) -> None:
-    [port] = free_ports(1)
+    port = quiet_port()
     with front_before(port, tmp_path) as running, ThreadPoolExecutor() as pool:
         waiting = pool.submit(running.get, "/")
         until(running.front.in_flight)
         with behind_on(port):
-            assert waiting.result(20).status == 200
+            assert waiting.result(PATIENCE_S).status == 200
 
 
 def test_but_not_for_ever(tmp_path: Path) -> None:
-    [port] = free_ports(1)
+    port = quiet_port()
     with front_before(port, tmp_path, WAIT_TRIES="1") as running:
         reply = running.get("/")
     assert (reply.status, reply.headers["retry-after"]) == (503, "2")
@@ -104,8 +113,8 @@ def test_bodies_arrive_whole(running: Fronted) -> None:
 def test_a_client_that_leaves_is_gone_behind(running: Fronted) -> None:
     with running.connect() as connection:
         connection.sendall(request("GET", "/until-left"))
-        assert running.behind.begun.wait(20)
-    assert running.behind.left.wait(20)
+        assert running.behind.begun.wait(PATIENCE_S)
+    assert running.behind.left.wait(PATIENCE_S)
 
 
 def test_shut_it_answers_503_and_lets_the_others_end(running: Fronted) -> None:
@@ -123,7 +132,7 @@ def test_shut_it_answers_503_and_lets_the_others_end(running: Fronted) -> None:
         assert running.get("/health").status == 503
         assert running.front.in_flight() == 1
         running.behind.release.set()
-        assert under_way.result(20).status == 200
+        assert under_way.result(PATIENCE_S).status == 200
     assert running.front.in_flight() == 0
     running.front.open()
     assert running.get("/").status == 200
@@ -137,8 +146,8 @@ def processes_of(running: Fronted) -> list[psutil.Process]:
 def test_one_that_is_lost_is_started_again(
     running: Fronted, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_module, "ANSWER_S", 0.5)
     assert not running.front.revive()
+    monkeypatch.setattr(front_module, "ANSWER_S", 0.5)
     [process] = processes_of(running)
     process.send_signal(number)
     if number == signal.SIGKILL:
@@ -164,7 +173,7 @@ def test_one_that_is_gone_is_told_when_it_is_back(running: Fronted) -> None:
 def test_nothing_reaches_serve_before_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server_port, port = free_ports(2)
+    server_port, port = quiet_ports(2)
     front = Front(haproxy_binary(), HOST, port, server_port, tmp_path)
     running = Fronted(front, port)
     with behind_on(server_port) as behind:
@@ -202,11 +211,11 @@ def test_it_says_why_it_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_where_it_listens(host: str, tmp_path: Path) -> None:
-    port = free_ports(1)[0]
+    port = quiet_port()
     front = Front(haproxy_binary(), host, port, 1, tmp_path)
     front.start()
     try:
-        with socket.create_connection((host, port), 5):
+        with socket.create_connection((host, port), PATIENCE_S):
             pass
     finally:
         front.stop()
