@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.security.toys import ToyServer, toy_server
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def toys(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ToyServer]:
     async with toy_server(tmp_path_factory.mktemp("data")) as server:
         yield server
