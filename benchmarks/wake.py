@@ -6,7 +6,8 @@ Wake: the first request to a task without replicas, until its answer, beside a p
 that imports the same engine, loads the same model and answers one request. Memory: a model is
 loaded and unloaded over and over; the proportional set size of all processes after the last times
 beside that after the first ones. A weightless model is woken too: that is what Ray's own start of a
-replica takes, with nothing to import and nothing to load.
+replica takes, with nothing to import and nothing to load. Each replica finds the process that waits
+for it (deployments/spare_process.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ IDLE_S = 11.0
 SECONDS, MEMORY = "seconds to the first answer", "PSS MB"
 WOKEN, BARE = "woken from zero", "plain process"
 ZERO_S = 90.0
+SPARE_S = 12.0
+"""After so long another process waits for the next replica; it starts beside neither side."""
 SETTLE_S = 1.0
 """A model that is said to be unloaded is freed in a thread."""
 WARM_CYCLES = 3
@@ -112,6 +115,7 @@ def wakes(found: Report, client: httpx.Client, rounds: int) -> None:
         for task in TASKS:
             with measured[task].turn():
                 measured[task].add(WOKEN, {SECONDS: timed(partial(answered, calls[task]))})
+                time.sleep(SPARE_S)
                 measured[task].add(BARE, {SECONDS: timed(partial(bare, task))})
     found.note("waking a weightless model, seconds", spread(floors))
     for task, values in measured.items():

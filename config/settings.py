@@ -125,6 +125,8 @@ class IngressSettings(_Settings):
     num_cpus: Annotated[float, Field(ge=0)] = 0
     num_replicas: Annotated[int, Field(ge=1, le=100)] = 1
     max_ongoing_requests: Count = 4096
+    spare_process: bool = True
+    """Keep a started process for the next replica on the node."""
 
 
 class LimitSettings(_Settings):

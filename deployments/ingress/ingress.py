@@ -23,6 +23,7 @@ from deployments.ingress.server import Cluster, DeploymentState, Server, running
 from deployments.ingress.shared_call import SharedCall
 from deployments.metrics.ray_metrics import RayMetrics
 from deployments.private_logs import keep_requests_out_of_logs
+from deployments.spare_process import RayletPool, SpareProcess
 
 
 class Ingress:
@@ -39,6 +40,7 @@ class Ingress:
         }
         clients = make_clients(config, replicas)
         self._server = Server(config, catalog, clients, cluster, FileStore.of(config), RayMetrics())
+        self._spare = SpareProcess(RayletPool()) if config.ingress.spare_process else None
 
     def asgi_app(self) -> ASGIApp:
         return make_app(self._server)
@@ -46,6 +48,8 @@ class Ingress:
     async def check_health(self) -> None:
         """Serve asks every second, which is also the pace at which figures leave."""
         self._server.metrics.flush()
+        if self._spare:
+            await self._spare.check()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.asgi_app()

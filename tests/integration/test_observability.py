@@ -137,5 +137,13 @@ def test_the_metrics_are_those_of_the_catalogue(server: RunningServer) -> None:
     assert "ray_node_" not in text
 
 
-def test_no_spare_worker_is_kept(server: RunningServer) -> None:
-    assert soon(lambda: not server.running("ray::IDLE"))
+def test_a_spare_process_becomes_the_next_replica(server: RunningServer) -> None:
+    def spares() -> list[int]:
+        return [process.pid for process in server.running("ray::IDLE")]
+
+    assert soon(lambda: not server.replicas("Anomaly"))
+    assert soon(lambda: len(spares()) == 1)
+    [spare] = spares()
+    assert server.client.get("/v1/anomaly/backends").status_code == 200
+    assert [replica.pid for replica in server.replicas("Anomaly")] == [spare]
+    assert soon(lambda: len(spares()) == 1), "another takes its place"
