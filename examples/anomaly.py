@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
 import numpy as np
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120)
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
+client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120, headers=headers)
 
 random = np.random.default_rng(0)
 normal = random.normal([20.0, 3.0], [0.5, 0.1], (500, 2)).round(2).tolist()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
 import numpy as np
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120)
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
+client = httpx.Client(base_url=f"{base_url}/v1/anomaly", timeout=120, headers=headers)
 settings = {
-    "model": "pump-live",
+    "model": "pump-example",
     "min_samples": 100,
     "contamination": 0.01,
     "rolling_windows": [5],
@@ -31,4 +33,4 @@ day[100] += 1.5
 series = client.post("/timeseries", json={"series": day.tolist()}).raise_for_status().json()
 odd = [point for point in series["data"] if point["is_anomaly"]]
 print("period", series["period"], "odd hours", [(p["index"], round(p["expected"], 2)) for p in odd])
-client.delete("/stream/pump-live").raise_for_status()
+client.delete("/stream/pump-example").raise_for_status()

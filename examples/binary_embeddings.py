@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import cohere
 import numpy as np
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = cohere.ClientV2(api_key="unused", base_url=base_url)
+client = cohere.ClientV2(api_key=os.environ.get("INFERENCE_API_KEY", "unused"), base_url=base_url)
 
 
 def bits_of(texts: list[str], purpose: str) -> np.ndarray:

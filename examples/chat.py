@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from openai import OpenAI
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = OpenAI(base_url=f"{base_url}/v1", api_key="unused")
+client = OpenAI(base_url=f"{base_url}/v1", api_key=os.environ.get("INFERENCE_API_KEY", "unused"))
 
 stream = client.chat.completions.create(
     model="smollm2-135m-instruct",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = httpx.Client(base_url=f"{base_url}/v1", timeout=300)
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
+client = httpx.Client(base_url=f"{base_url}/v1", timeout=300, headers=headers)
 
 examples = {
     "positive": ["I love this phone.", "Great service!", "The film was a joy.", "Works perfectly."],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import httpx
 from PIL import Image, ImageDraw, ImageFont
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
 ROWS = [("Item", "Count", "Price"), ("Green tea", "2", "5.00"), ("Coffee", "1", "3.50")]
 
 
@@ -40,11 +42,11 @@ schema = {
     "additionalProperties": False,
 }
 
-with httpx.Client(base_url=base_url, timeout=300) as client:
+with httpx.Client(base_url=base_url, timeout=300, headers=headers) as client:
 
     def read_as(form: str) -> httpx.Response:
-        headers = {"content-type": "image/png"}
-        reply = client.post(f"/v1/ocr?format={form}", content=scan, headers=headers)
+        kind = {"content-type": "image/png"}
+        reply = client.post(f"/v1/ocr?format={form}", content=scan, headers=kind)
         return reply.raise_for_status()
 
     print(read_as("markdown").text)

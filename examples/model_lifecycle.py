@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import httpx
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
 MODEL = "all-minilm-l6-v2"
 
-with httpx.Client(base_url=base_url, timeout=300) as client:
+with httpx.Client(base_url=base_url, timeout=300, headers=headers) as client:
 
     def show() -> None:
         entry = client.get(f"/v1/models/{MODEL}").raise_for_status().json()
-        print(
-            f"{entry['state']}, {entry['memory_bytes'] >> 20} MiB, pinned: {entry['pinned']}, "
-            f"leaves in {entry['expires_in_s']} s"
-        )
+        seconds = entry["expires_in_s"]  # null: it is pinned, in use, or not there
+        leaves = "" if seconds is None else f", leaves in {seconds:.0f} s"
+        memory = f"{entry['memory_bytes'] >> 20} MiB"
+        print(f"{entry['state']}, {memory}, pinned: {entry['pinned']}{leaves}")
 
     # Downloads the weights where need be; an event every half second.
     body = {"model": MODEL, "stream": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import httpx
 from PIL import Image, ImageDraw, ImageFont
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+headers = {"authorization": f"Bearer {os.environ.get('INFERENCE_API_KEY', 'unused')}"}
 
 
 def page(*lines: str) -> Image.Image:
@@ -36,7 +38,7 @@ def sample_document() -> bytes:
     return buffer.getvalue()
 
 
-with httpx.Client(base_url=base_url, timeout=120) as client:
+with httpx.Client(base_url=base_url, timeout=120, headers=headers) as client:
     # An image in Mistral's shape, with the position of every line.
     uri = f"data:image/png;base64,{base64.b64encode(sample_image()).decode()}"
     body = {"model": "pp-ocrv6", "document": {"type": "image_url", "image_url": uri}}

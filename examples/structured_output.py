@@ -4,6 +4,7 @@ python examples/structured_output.py [base URL]
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Literal
 
@@ -18,7 +19,7 @@ class Review(BaseModel):
 
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = OpenAI(base_url=f"{base_url}/v1", api_key="unused")
+client = OpenAI(base_url=f"{base_url}/v1", api_key=os.environ.get("INFERENCE_API_KEY", "unused"))
 
 reply = client.chat.completions.parse(
     model="smollm2-135m-instruct",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ TOOL: Any = {
 }
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-client = OpenAI(base_url=f"{base_url}/v1", api_key="unused")
+client = OpenAI(base_url=f"{base_url}/v1", api_key=os.environ.get("INFERENCE_API_KEY", "unused"))
 messages: list[Any] = [{"role": "user", "content": "What is the temperature in Tokyo?"}]
 
 reply = client.chat.completions.create(

@@ -163,7 +163,23 @@ def test_documented_defaults_are_the_defaults() -> None:
         assert documented == str(getattr(getattr(config, section), name)).lower(), name
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]))
+def test_every_tag_that_a_key_may_be_allowed_is_documented() -> None:
+    keys = OPERATIONS.partition("\n### Keys")[2].partition("\n### ")[0]
+    for tag in {endpoint.tag.lower() for endpoint in all_endpoints()}:
+        assert f"`{tag}`" in keys
+
+
+def test_every_example_is_listed() -> None:
+    listed = first_cells((ROOT / "examples" / "README.md").read_text())
+    assert listed == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+PAGES = sorted(
+    path for folder in (".", "docs", "examples") for path in (ROOT / folder).glob("*.md")
+)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if "://" in target:
