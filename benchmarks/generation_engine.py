@@ -38,6 +38,7 @@ class Streams:
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
         self._ended: set[str] = set()
+        self._failures: list[ModelError] = []
         self._heard = threading.Condition()
 
     def listen(self, events: list[tuple[str, TextDelta | ModelError]]) -> None:
@@ -47,13 +48,17 @@ class Streams:
         ended = {name for name, event in events if isinstance(event, ModelError) or event.usage}
         if ended:
             with self._heard:
+                self._failures += [event for _, event in events if isinstance(event, ModelError)]
                 self._ended |= ended
                 self._heard.notify_all()
 
     def wait(self, *names: str) -> None:
+        """Until these requests have ended. Raises what one of them has failed of."""
         with self._heard:
             self._heard.wait_for(lambda: self._ended.issuperset(names))
             self._ended.difference_update(names)
+        if self._failures:
+            raise self._failures[0]
 
     def take(self, name: str) -> list[float]:
         return self.times.pop(name)
@@ -98,7 +103,7 @@ def decode_rate(engine: LlamaCppGenerator, streams: Streams, count: int) -> floa
     streams.wait(*names)
     times = [streams.take(name) for name in names]
     begin, end = max(t[0] for t in times), min(t[-1] for t in times)
-    return count * TOKENS / (end - begin)
+    return sum(begin < at <= end for stream in times for at in stream) / (end - begin)
 
 
 def starter_model() -> Path:

@@ -60,7 +60,7 @@ async def flood(url: str, rate: float, seconds: float) -> Flood:
                 async with http.post(url, json=BODIES[number % len(BODIES)]) as reply:
                     await reply.read()
                     status, waits = reply.status, "retry-after" in reply.headers
-            except aiohttp.ClientError:
+            except (aiohttp.ClientError, TimeoutError):
                 status, waits = 0, False
             now = time.perf_counter()
             found.statuses[status] += 1

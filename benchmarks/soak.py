@@ -10,6 +10,7 @@ right one, or a refusal in the server's format that says to come again. QUICK=1 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ KILL_EVERY_S = 8.0
 SAMPLE_S = 2.0
 LEAVING = 1 / 3
 REFUSALS = {429, 500, 503}
+ERROR_FIELDS = {"message", "type", "param", "code"}
 MIB = 1 << 20
 KILLED = ("Generation", "Embedding", "Rerank", "Classification")
 TASKS = ("generation", "embedding", "rerank", "classification")
@@ -90,7 +92,9 @@ class Soak:
                 limit = aiohttp.ClientTimeout(total=240)
             try:
                 async with http.post(path, json=body, timeout=limit) as reply:
-                    self.outcomes[_judged(reply.status, await reply.json(), field, known)] += 1
+                    answer = await reply.read()
+                    waits = "retry-after" in reply.headers
+                self.outcomes[_judged(reply.status, answer, waits, field, known)] += 1
             except TimeoutError:
                 self.outcomes["left"] += 1
             except aiohttp.ClientError:
@@ -122,11 +126,17 @@ class Soak:
             await asyncio.sleep(SAMPLE_S)
 
 
-def _judged(status: int, answer: Any, field: str, known: Any) -> str:
+def _judged(status: int, answer: bytes, waits: bool, field: str, known: Any) -> str:
+    """`waits`: whether it says when to come again."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return f"UNEXPECTED {status}"
     if status == 200:
-        return "right" if answer[field] == known else "WRONG"
-    if status in REFUSALS and set(answer["error"]) == {"message", "type", "param", "code"}:
-        return f"{status} {answer['error']['code']}"
+        return "right" if found.get(field) == known else "WRONG"
+    error = found.get("error", {})
+    if status in REFUSALS and set(error) == ERROR_FIELDS and (waits or status == 500):
+        return f"{status} {error['code']}"
     return f"UNEXPECTED {status}"
 
 

@@ -39,9 +39,10 @@ def texts() -> list[dict[str, str]]:
     ]
 
 
-def storm(url: str, clients: int, seconds: float) -> float:
-    """Embeddings per second."""
-    return load(f"{url}/v1/embeddings", texts(), clients=clients, seconds=seconds).rate
+def storm(url: str, clients: int, seconds: float, edge_s: float = 0) -> float:
+    """Embeddings per second; the load goes on for `edge_s` before and after what is counted."""
+    route = f"{url}/v1/embeddings"
+    return load(route, texts(), clients=clients, seconds=seconds, edge_s=edge_s).rate
 
 
 def chat_gaps(url: str, seconds: float) -> list[float]:
@@ -95,7 +96,7 @@ def alone(url: str, clients: int, seconds: float, pool: ProcessPoolExecutor) -> 
 
 
 def together(url: str, clients: int, seconds: float, pool: ProcessPoolExecutor) -> dict[str, float]:
-    running = pool.submit(storm, url, clients, seconds + 2 * SETTLE_S)
+    running = pool.submit(storm, url, clients, seconds, SETTLE_S)
     time.sleep(SETTLE_S)
     gaps = chat_gaps(url, seconds)
     return figures(gaps, running.result())

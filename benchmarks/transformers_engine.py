@@ -38,6 +38,7 @@ class Ours:
 
     def __init__(self, path: Path, dtype: Any, n_threads: int) -> None:
         self._open: set[str] = set()
+        self._failures: list[ModelError] = []
         self._heard = threading.Condition()
         self._engine = TransformersGenerator(
             path, self._listen, n_ctx=1024, n_threads=n_threads, dtype=dtype
@@ -47,6 +48,7 @@ class Ours:
         ended = {name for name, event in events if isinstance(event, ModelError) or event.usage}
         if ended:
             with self._heard:
+                self._failures += [event for _, event in events if isinstance(event, ModelError)]
                 self._open -= ended
                 self._heard.notify_all()
 
@@ -60,7 +62,10 @@ class Ours:
             self._engine.add(f"{i}", GenerationRequest(TokenPrompt(tuple(prompt)), sampling))
         with self._heard:
             self._heard.wait_for(lambda: not self._open)
-        return len(prompts) * TOKENS / (time.process_time() - begin)
+        seconds = time.process_time() - begin
+        if self._failures:
+            raise self._failures[0]
+        return len(prompts) * TOKENS / seconds
 
     def close(self) -> None:
         self._engine.close()

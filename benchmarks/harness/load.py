@@ -35,15 +35,23 @@ class Load:
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-def load(url: str, bodies: Sequence[Any], *, clients: int, seconds: float) -> Load:
-    """Closed loop: each client sends the next of `bodies` when the last was answered with 200."""
-    return asyncio.run(_load(url, [json.dumps(body) for body in bodies], clients, seconds))
+def load(
+    url: str, bodies: Sequence[Any], *, clients: int, seconds: float, edge_s: float = 0
+) -> Load:
+    """Closed loop: each client sends the next of `bodies` when the last was answered with 200.
+
+    `edge_s`: the load goes on for so long before and after the `seconds` that count.
+    """
+    texts = [json.dumps(body) for body in bodies]
+    return asyncio.run(_load(url, texts, clients, seconds, edge_s))
 
 
-async def _load(url: str, bodies: Sequence[str], clients: int, limit_s: float) -> Load:
-    latencies: list[float] = []
+async def _load(
+    url: str, bodies: Sequence[str], clients: int, limit_s: float, edge_s: float
+) -> Load:
+    answered: list[tuple[float, float]] = []  # when, and after how long
     headers = {"content-type": "application/json"}
-    end = time.perf_counter() + limit_s
+    end = time.perf_counter() + limit_s + 2 * edge_s
 
     async def client(session: aiohttp.ClientSession, offset: int) -> None:
         turn = offset
@@ -51,7 +59,8 @@ async def _load(url: str, bodies: Sequence[str], clients: int, limit_s: float) -
             async with session.post(url, data=bodies[turn % len(bodies)], headers=headers) as reply:
                 await reply.read()
                 reply.raise_for_status()
-            latencies.append(time.perf_counter() - begin)
+            now = time.perf_counter()
+            answered.append((now, now - begin))
             turn += clients
 
     connector = aiohttp.TCPConnector(limit=clients)
@@ -60,4 +69,7 @@ async def _load(url: str, bodies: Sequence[str], clients: int, limit_s: float) -
         await asyncio.gather(*(client(session, offset) for offset in range(clients)))
     seconds = time.perf_counter() - begin
     share = (time.process_time() - cpu) / seconds
-    return Load(len(latencies), seconds, tuple(latencies), share)
+    if edge_s:
+        first, last, seconds = end - limit_s - edge_s, end - edge_s, limit_s
+        answered = [(at, latency) for at, latency in answered if first < at <= last]
+    return Load(len(answered), seconds, tuple(latency for _, latency in answered), share)

@@ -65,7 +65,9 @@ def bystanders() -> Iterator[list[float]]:
 def _busy_seconds() -> float:
     """CPU time that the whole machine has spent on work, stolen time included."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    counted_twice = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return float(sum(times) - idle - counted_twice)
 
 
 def _own_seconds() -> float:

@@ -1,5 +1,5 @@
 """llama-server out of the prebuilt xllamacpp wheel, in a process of its own. Runs in the peer's own
-environment, which `benchmarks/completions.py` makes. Prints its port, ends when stdin closes.
+environment, which `benchmarks/llama_server.py` makes. Prints its port, ends when stdin closes.
 
     python llama_server.py MODEL.gguf SLOTS CELLS
 """
