@@ -43,6 +43,7 @@ WALL, CPU, RATE = "seconds", "CPU seconds", "requests/s"
 LIBRARY, TOGETHER, APART = "the library", "coalesced", "one call per request"
 ARROW = "application/vnd.apache.arrow.stream"
 LIMITS = {"max_body_bytes": 64 << 20}
+ONE_THREAD = {"threads": 1}
 
 
 def arrow_of(rows: Any) -> bytes:
@@ -120,7 +121,7 @@ def main() -> None:
         shipped = yaml.safe_load((ROOT / "config" / "catalog.yaml").read_text())
         shipped["models"] = [entry for entry in shipped["models"] if entry["task"] == "anomaly"]
         catalog.write_text(yaml.safe_dump(shipped))
-        args: dict[str, Any] = {"catalog": str(catalog), "limits": LIMITS}
+        args: dict[str, Any] = {"catalog": str(catalog), "limits": LIMITS, "anomaly": ONE_THREAD}
         server = stack.enter_context(serving(args))
         bulk(found, server, options.rounds, rows, training)
         other = stack.enter_context(serving(args | {"coalescing": {"enabled": False}}))

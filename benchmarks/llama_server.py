@@ -220,7 +220,7 @@ def main() -> None:
             }
             compare(found, "engine", sides, (1, 8) if quick() else STREAMS, options.rounds)
         if not options.path:
-            with serving() as server:
+            with serving({"generation": {"threads": 1}}) as server:
                 sides = {
                     SERVER: (over_http(server), server.cpu_seconds),
                     PEER_NAME: (over_http(peer), peer.cpu_seconds),
