@@ -8,7 +8,7 @@ from typing import Literal
 
 from models.errors import ModelLoadError
 
-_NO_MODELS = ("mmproj", "imatrix")
+_PROJECTOR, _CALIBRATION = "mmproj", "imatrix"
 """Vision projectors and calibration data end in .gguf too, but are no language models."""
 
 
@@ -26,12 +26,16 @@ def model_files(path: Path) -> ModelFiles:
     Raises ModelLoadError when there is neither format.
     """
     if path.is_file():
-        if _is_gguf(path):
+        if _is_gguf(path):  # models made with calibration data may say so in their names
             return ModelFiles("gguf", path)
         raise ModelLoadError("a generation model is a GGUF file or a folder of safetensors")
     if not path.is_dir():
         raise ModelLoadError("the model's weights are not there")
-    quantised = sorted(file for file in path.iterdir() if file.is_file() and _is_gguf(file))
+    quantised = sorted(
+        file
+        for file in path.iterdir()
+        if file.is_file() and _is_gguf(file) and _CALIBRATION not in file.name.lower()
+    )
     if quantised:
         return ModelFiles("gguf", quantised[0])
     if any(path.glob("*.safetensors")):
@@ -41,4 +45,4 @@ def model_files(path: Path) -> ModelFiles:
 
 def _is_gguf(path: Path) -> bool:
     name = path.name.lower()
-    return name.endswith(".gguf") and not any(word in name for word in _NO_MODELS)
+    return name.endswith(".gguf") and _PROJECTOR not in name

@@ -95,10 +95,10 @@ def _fetch_shared(
     progress: Progress | None,
 ) -> Path:
     """Copy what another node has fetched; else fetch it for all."""
-    if found := _copy(spec, cache, store):
+    if found := _copy(spec, cache, store, progress):
         return found
     with store.turn(cache.key(spec)):
-        if found := _copy(spec, cache, store):
+        if found := _copy(spec, cache, store, progress):
             return found
         found = _download(spec, cache, offline, progress)
         try:
@@ -108,11 +108,13 @@ def _fetch_shared(
         return found
 
 
-def _copy(spec: ModelSpec, cache: WeightsCache, store: WeightsStore) -> Path | None:
+def _copy(
+    spec: ModelSpec, cache: WeightsCache, store: WeightsStore, progress: Progress | None
+) -> Path | None:
     with cache.staging(spec) as staging:
         files = staging / "files"
         files.mkdir()
-        entry = store.copy(cache.key(spec), files)
+        entry = store.copy(cache.key(spec), files, progress)
         if entry is None:
             return None
         check_weights(files)

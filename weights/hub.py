@@ -6,10 +6,13 @@ the snapshot, and a branch that moves on the hub does not change a model that is
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,11 +20,14 @@ from config.catalog import HubSource
 from models.errors import ModelLoadError
 from weights.manifest import sha256_of
 from weights.pip_download import Progress
-from weights.safety import file_names
-from weights.selection import TEXT_SUFFIXES, Selection, select
+from weights.safety import file_names, stays_inside
+from weights.selection import Selection, select, wants_gguf
+
+logger = logging.getLogger(__name__)
 
 NETWORK_TIMEOUT_S = 15.0
 _SHA256_NAME = re.compile(r"[0-9a-f]{64}")
+_OF_THIS_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class HubUnavailableError(ModelLoadError):
@@ -31,8 +37,11 @@ class HubUnavailableError(ModelLoadError):
 class HubClient(Protocol):
     """What is needed of the hub; the real one is `HuggingFaceHub`."""
 
-    def cached(self, repo: str, revision: str, patterns: Sequence[str]) -> Path | None:
-        """The local snapshot, without network; None when absent or known to lack `patterns`."""
+    def cached(self, repo: str, revision: str) -> Path | None:
+        """The local snapshot, whole or not, without network; None when there is none."""
+
+    def listed(self, repo: str, revision: str) -> list[str] | None:
+        """All file names of that snapshot's repository, without network; None when not known."""
 
     def files(self, repo: str, revision: str) -> list[str]:
         """All file names of the repository. Raises HubUnavailableError."""
@@ -72,20 +81,33 @@ def fetch_hub(
 
 
 def _find_cached(source: HubSource, engine: str, hub: HubClient) -> tuple[Path, Selection] | None:
-    patterns = () if engine == "llama_cpp" else [f"*{suffix}" for suffix in TEXT_SUFFIXES]
-    folder = hub.cached(source.repo, source.revision, patterns)
+    """A snapshot with every file of the model; an interrupted download leaves some of them."""
+    folder = hub.cached(source.repo, source.revision)
     if folder is None:
         return None
+    # Of a GGUF file the name tells which parts it has; of a folder only the repository's list.
+    tells = wants_gguf(engine, source.file)
+    listed = None if tells else hub.listed(source.repo, source.revision)
     try:
-        selection = select(file_names(folder), engine, source.file)
+        selection = select(_checked(listed) or file_names(folder), engine, source.file)
     except ModelLoadError:
         return None
-    return (folder, selection) if _has_all_shards(folder, selection) else None
+    return (folder, selection) if _is_whole(folder, selection) else None
 
 
-def _has_all_shards(folder: Path, selection: Selection) -> bool:
-    """Whether the files that a sharded model's index names are there."""
-    for name in selection.files.values():
+def _checked(names: Sequence[str] | None) -> Sequence[str]:
+    """The names that a hub has told, which become names of links. Raises ModelLoadError."""
+    if names is not None and not all(map(stays_inside, names)):
+        raise ModelLoadError("the repository has a file outside of its folder.")
+    return names or ()
+
+
+def _is_whole(folder: Path, selection: Selection) -> bool:
+    """Whether the chosen files are there, and those that a sharded model's index names."""
+    names = selection.files.values()
+    if not all((folder / name).is_file() for name in names):
+        return False
+    for name in names:
         if name.endswith(".safetensors.index.json"):
             try:
                 shards = set(json.loads((folder / name).read_text())["weight_map"].values())
@@ -100,7 +122,7 @@ def _has_all_shards(folder: Path, selection: Selection) -> bool:
 def _download(
     source: HubSource, engine: str, hub: HubClient, progress: Progress | None
 ) -> tuple[Path, Selection]:
-    names = hub.files(source.repo, source.revision)
+    names = _checked(hub.files(source.repo, source.revision))
     selection = select(names, engine, source.file)
     chosen = list(selection.files.values())
     return hub.download(source.repo, source.revision, chosen, progress), selection
@@ -118,13 +140,13 @@ def _check_blob(blob: Path, name: str) -> None:
 class HuggingFaceHub:
     """The hub through `huggingface_hub`: its cache, its endpoint and its token."""
 
-    def cached(self, repo: str, revision: str, patterns: Sequence[str]) -> Path | None:
+    def cached(self, repo: str, revision: str) -> Path | None:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         try:
             folder = snapshot_download(
-                repo, revision=revision, local_files_only=True, allow_patterns=list(patterns)
+                repo, revision=revision, local_files_only=True, allow_patterns=[]
             )
         except LocalEntryNotFoundError:
             return None
@@ -132,14 +154,21 @@ class HuggingFaceHub:
             raise ModelLoadError(f"'{repo}' is not a valid repository name.") from error
         return Path(folder)
 
+    def listed(self, repo: str, revision: str) -> list[str] | None:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        try:
+            return [file.path for file in get_cached_repo_tree(repo, revision=revision)]
+        except CachedRepoTreeNotFoundError:
+            return None
+
     def files(self, repo: str, revision: str) -> list[str]:
         from huggingface_hub import HfApi
 
-        try:
+        with _explained(repo, revision):
             # unlike list_repo_files, this does not retry for half a minute without a network
             info = HfApi().model_info(repo, revision=revision, timeout=NETWORK_TIMEOUT_S)
-        except _transport_errors() as error:
-            raise _unavailable(repo, revision, error) from error
         return [sibling.rfilename for sibling in info.siblings or ()]
 
     def download(
@@ -147,16 +176,30 @@ class HuggingFaceHub:
     ) -> Path:
         from huggingface_hub import snapshot_download
 
-        try:
+        with _explained(repo, revision):
             folder = snapshot_download(
                 repo,
                 revision=revision,
                 allow_patterns=[glob.escape(name) for name in names],
                 tqdm_class=_reporting_bar(progress),
             )
-        except _transport_errors() as error:
-            raise _unavailable(repo, revision, error) from error
         return Path(folder)
+
+
+@contextmanager
+def _explained(repo: str, revision: str) -> Iterator[None]:
+    """Raises HubUnavailableError; OSError for what this machine's disk refuses."""
+    try:
+        yield
+    except _transport_errors() as error:
+        if getattr(error, "errno", None) in _OF_THIS_DISK:
+            raise
+        raise _unavailable(repo, revision, error) from error
+    except Exception as error:  # the library for large files raises whatever it likes
+        logger.warning("The hub's client failed at %s", repo, exc_info=True)
+        raise HubUnavailableError(
+            f"fetching '{repo}' failed ({type(error).__name__}): the log has the reason."
+        ) from error
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -168,17 +211,33 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 
 def _unavailable(repo: str, revision: str, error: Exception) -> HubUnavailableError:
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if isinstance(error, RevisionNotFoundError):
         return HubUnavailableError(f"'{repo}' has no revision '{revision}' on the hub.")
+    if isinstance(error, GatedRepoError):
+        return HubUnavailableError(
+            f"'{repo}' is gated: ask for access on its page, and log in with `hf auth login`."
+        )
     if isinstance(error, RepositoryNotFoundError):
         return HubUnavailableError(
             f"'{repo}' is not on the hub, or private or gated: log in with `hf auth login`."
         )
+    if isinstance(error, HfHubHTTPError):
+        return HubUnavailableError(_refusal(repo, error.response.status_code))
     return HubUnavailableError(
         f"the model hub cannot be reached for '{repo}' ({type(error).__name__})."
     )
+
+
+def _refusal(repo: str, status: int) -> str:
+    advice = ": check the token (`hf auth whoami`)" if status in (401, 403) else ""
+    return f"the model hub answers {status} for '{repo}'{advice}."
 
 
 def _reporting_bar(progress: Progress | None) -> type[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from config.catalog import PathSource
 from models.errors import ModelLoadError
 from weights.safety import check_weights, file_names
+from weights.selection import part_names
 
 
 def locate_local(source: PathSource, roots: Sequence[Path]) -> Path:
@@ -20,6 +21,7 @@ def locate_local(source: PathSource, roots: Sequence[Path]) -> Path:
     for candidate in _candidates(source, allowed):
         path = candidate.resolve()
         if path.exists() and _is_below(path, allowed):
+            path = _named(candidate, path, allowed)
             _check_links(path, allowed)
             check_weights(path)
             return path
@@ -33,13 +35,19 @@ def _candidates(source: PathSource, roots: Sequence[Path]) -> Iterator[Path]:
     yield from [path] if path.is_absolute() else [root / path for root in roots]
 
 
+def _named(candidate: Path, path: Path, roots: Sequence[Path]) -> Path:
+    """A linked file by the link's name: that of what it leads to may not tell the format."""
+    named = candidate.parent.resolve() / candidate.name
+    return named if path.is_file() and _is_below(named, roots) else path
+
+
 def _is_below(path: Path, roots: Sequence[Path]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
 
 
 def _check_links(path: Path, roots: Sequence[Path]) -> None:
-    if path.is_file():
-        return
-    for name in file_names(path):
-        if not _is_below((path / name).resolve(), roots):
+    single = path.is_file()
+    folder = path.parent if single else path
+    for name in part_names(path.name) if single else file_names(path):
+        if not _is_below((folder / name).resolve(), roots):
             raise ModelLoadError(f"{name} is a link that leads outside the server's `model_roots`.")

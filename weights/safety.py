@@ -14,6 +14,7 @@ from typing import Any
 
 from models.errors import ModelLoadError
 from weights.headers import check_gguf, check_safetensors
+from weights.selection import part_names
 
 DATA_SUFFIXES = frozenset(
     {".safetensors", ".gguf", ".onnx", ".onnx_data", ".json", ".txt", ".model", ".jinja"}
@@ -34,18 +35,27 @@ MAX_FILES = 10_000
 MAX_CONFIG_BYTES = 16 << 20
 
 
+def stays_inside(name: str) -> bool:
+    """Whether a name that others have chosen leads to something below its folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
 def is_data_file(name: str) -> bool:
     """Whether a file of this name is weights, tokenizer, config or template."""
     return PurePosixPath(name).suffix.lower() in DATA_SUFFIXES
 
 
 def check_weights(path: Path) -> None:
-    """Check a weights file, or every file of a model folder. Raises ModelLoadError.
+    """Check a weights file with its parts, or every file of a model folder.
 
-    Reads headers and JSON configs only, so it is fast enough for every load.
+    Reads headers and JSON configs only, so it is fast enough for every load. Raises ModelLoadError.
     """
     if path.is_file():
-        _check_file(path, path.name)
+        for name in part_names(path.name):
+            if not (path.parent / name).is_file():
+                raise ModelLoadError(f"{name} is missing: a split file needs all of its parts.")
+            _check_file(path.parent / name, name)
         return
     for name in file_names(path):
         _check_file(path / name, name)

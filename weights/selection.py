@@ -16,10 +16,12 @@ QUANT_PREFERENCE = (
 )  # fmt: skip
 """Best first, when the catalogue names no quantisation; other files come last, by name."""
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
-_COMPANIONS = re.compile(r"(^|[-._/])(mmproj|imatrix)[-._]", re.IGNORECASE)
+_COMPANIONS = re.compile(r"(^|[-._/])(mmproj|imatrix)[-._/]", re.IGNORECASE)
 """Vision projectors and calibration data end in .gguf too, but are no language models."""
+_COPY = re.compile(r"consolidated[^/]*\.safetensors(\.index\.json)?", re.IGNORECASE)
+"""Mistral's own layout, which their repositories have beside that of transformers."""
 
-TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+_TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 _ONNX_NAMES = ("model.onnx", "onnx/model.onnx")
 
 
@@ -38,7 +40,7 @@ def select(names: Sequence[str], engine: str, file: str | None) -> Selection:
     """
     if engine == "onnx":
         return _select_onnx(names, file)
-    if engine == "llama_cpp" or (file or "").lower().endswith(".gguf"):
+    if wants_gguf(engine, file) or (engine == "auto" and file is None and _only_gguf(names)):
         parts = _select_gguf(names, file)
         return Selection({PurePosixPath(name).name: name for name in parts}, _base(parts[0]))
     if file is not None:
@@ -46,12 +48,32 @@ def select(names: Sequence[str], engine: str, file: str | None) -> Selection:
     return _select_safetensors(names)
 
 
+def wants_gguf(engine: str, file: str | None) -> bool:
+    """Whether it is clear, without a look at the repository, that GGUF files are meant."""
+    name = file or ""
+    return engine == "llama_cpp" or name.startswith(":") or name.lower().endswith(".gguf")
+
+
+def _only_gguf(names: Sequence[str]) -> bool:
+    return any(map(_is_gguf_model, names)) and not any(
+        name.endswith(".safetensors") and not _is_export(name) for name in names
+    )
+
+
 def _select_safetensors(names: Sequence[str]) -> Selection:
-    suffixes = (".safetensors", *TEXT_SUFFIXES)
+    suffixes = (".safetensors", *_TEXT_SUFFIXES)
     chosen = [name for name in names if name.endswith(suffixes) and not _is_export(name)]
+    chosen = without_copies(chosen)
     if not any(name.endswith(".safetensors") for name in chosen):
         raise ModelLoadError("the repository has no safetensors weights.")
     return Selection({name: name for name in chosen}, "")
+
+
+def without_copies(names: Sequence[str]) -> list[str]:
+    """The files of a folder less the copy of its weights in a layout that no engine reads."""
+    kept = [name for name in names if not _COPY.fullmatch(name)]
+    weights = any(name.endswith(".safetensors") and "/" not in name for name in kept)
+    return kept if weights else list(names)
 
 
 def _select_onnx(names: Sequence[str], file: str | None) -> Selection:
@@ -59,10 +81,9 @@ def _select_onnx(names: Sequence[str], file: str | None) -> Selection:
     if not candidates:
         raise ModelLoadError("the repository has no model.onnx: name one in `file`.")
     model = _existing(names, candidates[0])
-    chosen = {"model.onnx": model}
-    if f"{model}_data" in names:
-        chosen[f"{_base(model)}_data"] = f"{model}_data"
-    texts = (name for name in names if name.endswith(TEXT_SUFFIXES) and not _is_export(name))
+    data = re.compile(re.escape(model) + r"_data(_\d+)?")
+    chosen = {"model.onnx": model, **{_base(n): n for n in names if data.fullmatch(n)}}
+    texts = (name for name in names if name.endswith(_TEXT_SUFFIXES) and not _is_export(name))
     return Selection({**chosen, **{name: name for name in texts}}, "")
 
 
@@ -73,9 +94,10 @@ def _is_export(name: str) -> bool:
 
 def _select_gguf(names: Iterable[str], file: str | None) -> list[str]:
     """One file, or all parts of a split one in order."""
-    models = sorted(name for name in names if _is_gguf_model(name))
+    files = sorted(name for name in names if name.lower().endswith(".gguf"))
     if file is not None and not file.startswith(":"):
-        return _with_parts(models, _existing(models, file))
+        return _with_parts(files, _existing(files, file))
+    models = [name for name in files if _is_gguf_model(name)]
     wanted = [file[1:].upper()] if file else QUANT_PREFERENCE
     for quant in wanted:
         if found := [name for name in models if _has_quant(name, quant)]:
@@ -95,12 +117,16 @@ def _has_quant(name: str, quant: str) -> bool:
 
 
 def _with_parts(names: Sequence[str], name: str) -> list[str]:
+    return [_existing(names, part) for part in part_names(name)]
+
+
+def part_names(name: str) -> list[str]:
+    """All parts of a split GGUF file, in order; the name itself when it is not that of a part."""
     split = _SPLIT.search(name)
     if split is None:
         return [name]
     stem, count = name[: split.start()], int(split[2])
-    parts = [f"{stem}-{n:05d}-of-{split[2]}.gguf" for n in range(1, min(count, 1000) + 1)]
-    return [_existing(names, part) for part in parts]
+    return [f"{stem}-{n:05d}-of-{split[2]}.gguf" for n in range(1, min(count, 1000) + 1)]
 
 
 def _existing(names: Iterable[str], name: str) -> str:

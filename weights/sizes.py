@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from weights.headers import HeaderError, safetensors_header
+from weights.selection import without_copies
 
+_ONNX_DATA = re.compile(r"\.onnx_data(_\d+)?$")
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """What is cast to the number format of the computation; the rest stays as it is stored."""
 
@@ -28,7 +31,7 @@ class TensorCount:
 
 def count_safetensors(path: Path) -> TensorCount:
     """Of one file or of all in a folder. Raises HeaderError, also when there is none."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else _weight_files(path)
     if not files:
         raise HeaderError("the folder has no safetensors weights.")
     by_format: dict[str, int] = {}
@@ -49,7 +52,16 @@ def count_safetensors(path: Path) -> TensorCount:
     return TensorCount(sum(by_format.values()), others, stored)
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    return [folder / name for name in without_copies(names)]
+
+
 def onnx_bytes(graph: Path) -> int:
-    """The graph and the data beside it."""
-    data = graph.with_name(f"{graph.name}_data")
-    return graph.stat().st_size + (data.stat().st_size if data.is_file() else 0)
+    """The graph and the data beside it, which keep their name where the graph was renamed."""
+    size = graph.stat().st_size
+    for file in graph.parent.iterdir():
+        owner = graph.with_name(_ONNX_DATA.sub(".onnx", file.name))
+        if owner != file and (owner == graph or not owner.is_file()):
+            size += file.stat().st_size
+    return size

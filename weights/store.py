@@ -15,11 +15,13 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from models.errors import ModelLoadError
 from models.stores.storage import Storage, open_storage
 from weights.manifest import MANIFEST_NAME, Damage, FileRecord, Manifest, sha256_of
+from weights.pip_download import Progress
+from weights.safety import stays_inside
 
 
 class WeightsStore:
@@ -28,7 +30,7 @@ class WeightsStore:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def copy(self, key: str, folder: Path) -> str | None:
+    def copy(self, key: str, folder: Path, progress: Progress | None = None) -> str | None:
         """Copy an entry's files to an empty folder; what a loader opens in it ("" is the folder).
 
         None when the store has no such entry. Raises ModelLoadError when the files are not those
@@ -38,10 +40,13 @@ class WeightsStore:
         if found is None:
             return None
         upload, manifest = found
+        if not all(map(stays_inside, (manifest.entry, *manifest.files))):
+            raise ModelLoadError("its shared copy has a file outside of its folder.")
+        done = _Counter(manifest.size, progress)
         for name, record in manifest.files.items():
-            target = folder / _relative(name)
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._storage.download(f"{key}/{upload}/{name}", target)
+            self._storage.download(f"{key}/{upload}/{name}", target, done.add)
             _verify(target, name, record)
         return manifest.entry
 
@@ -49,11 +54,17 @@ class WeightsStore:
         return self._storage.exists(_pointer(key))
 
     def add(self, key: str, manifest: Manifest, files: Path) -> None:
-        """Upload the files of a manifest; afterwards they are the entry."""
+        """Upload the files of a manifest; afterwards they are the entry.
+
+        Unless another node has uploaded its own meanwhile, which stay then.
+        """
         upload = secrets.token_hex(16)
         try:
             for name in manifest.files:
                 self._storage.upload(files / name, f"{key}/{upload}/{name}")
+            if self.holds(key):
+                self._storage.remove_folder(f"{key}/{upload}")
+                return
             pointer = {"upload": upload, "manifest": manifest.dumped()}
             self._storage.replace(_pointer(key), json.dumps(pointer).encode())
         except OSError:
@@ -99,11 +110,18 @@ def _pointer(key: str) -> str:
     return f"{key}/{MANIFEST_NAME}"
 
 
-def _relative(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ModelLoadError("its shared copy has a file outside of its folder.")
-    return path
+class _Counter:
+    """Adds up the bytes of several files."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._done = 0
+
+    def add(self, n_bytes: int) -> None:
+        self._done += n_bytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _verify(path: Path, name: str, record: FileRecord) -> None:

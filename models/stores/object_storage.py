@@ -8,6 +8,7 @@ does since 2020.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import random
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.callbacks import Callback
+
+from models.stores.storage import Copied, ignore
 
 LOGGER = logging.getLogger(__name__)
 
@@ -69,9 +73,9 @@ class ObjectStorage:
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(source), target)
 
-    def download(self, path: str, target: Path) -> None:
+    def download(self, path: str, target: Path, copied: Copied = ignore) -> None:
         with _as_os_errors():
-            self._fs.get_file(self._at(path), str(target))
+            self._fs.get_file(self._at(path), str(target), callback=_listening(copied))
 
     def remove(self, path: str) -> None:
         with _as_os_errors():
@@ -174,6 +178,19 @@ class ObjectStorage:
         return f"{self._root}/{path}"
 
 
+def _listening(copied: Copied) -> Callback:
+    """fsspec tells how many bytes of a file there are so far."""
+    before = 0
+
+    def told(size: int | None, value: int, **_: Any) -> None:
+        nonlocal before
+        del size
+        copied(value - before)
+        before = value
+
+    return Callback(hooks={"copied": told})
+
+
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
     """Every store's package raises errors of its own."""
@@ -182,4 +199,4 @@ def _as_os_errors() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        raise OSError("the object store has failed") from error
+        raise OSError(errno.EIO, "the object store has failed") from error

@@ -10,13 +10,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 NEW = ".new"
 """Ends the name of a file that is not complete."""
+PIECE_BYTES = 8 << 20
+Copied = Callable[[int], None]
+
+
+def ignore(n_bytes: int) -> None:
+    """For who does not want to hear."""
+    del n_bytes
 
 
 class Storage(Protocol):
@@ -35,8 +42,8 @@ class Storage(Protocol):
     def upload(self, source: Path, path: str) -> None:
         """Copy a file of any size from this machine, to a path that nobody looks for yet."""
 
-    def download(self, path: str, target: Path) -> None:
-        """Copy a file of any size to this machine."""
+    def download(self, path: str, target: Path, copied: Copied = ignore) -> None:
+        """Copy a file of any size to this machine; `copied` hears of its bytes, piece by piece."""
 
     def remove(self, path: str) -> None: ...
 
@@ -62,7 +69,7 @@ def open_storage(root: str | Path) -> Storage:
         from models.stores.object_storage import ObjectStorage
 
         return ObjectStorage(text)
-    return LocalStorage(Path(text.removeprefix("file://")))
+    return LocalStorage(Path(os.path.expanduser(text.removeprefix("file://"))))
 
 
 class LocalStorage:
@@ -116,8 +123,11 @@ class LocalStorage:
             os.fsync(file.fileno())
         _sync_folder(target.parent)
 
-    def download(self, path: str, target: Path) -> None:
-        shutil.copyfile(self.root / path, target)
+    def download(self, path: str, target: Path, copied: Copied = ignore) -> None:
+        with (self.root / path).open("rb") as source, target.open("wb") as copy:
+            while piece := source.read(PIECE_BYTES):
+                copy.write(piece)
+                copied(len(piece))
 
     def remove(self, path: str) -> None:
         target = self.root / path

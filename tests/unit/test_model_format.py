@@ -21,6 +21,13 @@ def test_a_file(tmp_path: Path) -> None:
     assert (model_files(path).format, model_files(path).path) == ("gguf", path)
 
 
+def test_a_file_that_is_named_is_a_model_whatever_else_its_name_says(tmp_path: Path) -> None:
+    path = folder(tmp_path, "m-imatrix-Q4_K_M.gguf") / "m-imatrix-Q4_K_M.gguf"
+    assert model_files(path).path == path
+    with pytest.raises(ModelLoadError):
+        model_files(tmp_path)
+
+
 def test_a_folder_of_safetensors(tmp_path: Path) -> None:
     folder(tmp_path, "config.json", "model-00001-of-00002.safetensors")
     assert (model_files(tmp_path).format, model_files(tmp_path).path) == ("safetensors", tmp_path)

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from config.catalog import HubSource, ModelSpec
 from models.errors import ModelLoadError
@@ -35,11 +44,15 @@ class FakeHub:
     remote: dict[str, bytes]
     folder: Path
     reachable: bool = True
+    known: list[str] | None = None
     calls: list[str] = field(default_factory=list)
 
-    def cached(self, repo: str, revision: str, patterns: Sequence[str]) -> Path | None:
+    def cached(self, repo: str, revision: str) -> Path | None:
         self.calls.append("cached")
         return self.folder if self.folder.exists() else None
+
+    def listed(self, repo: str, revision: str) -> list[str] | None:
+        return self.known
 
     def files(self, repo: str, revision: str) -> list[str]:
         self.calls.append("files")
@@ -116,6 +129,51 @@ def test_a_snapshot_without_all_shards_is_completed(tmp_path: Path, target: Path
     write(hub.folder, {name: remote[name] for name in list(remote)[:2]})
     fetch_hub(hub_source(), "torch", target, offline=False, client=hub)
     assert names_in(target) == sorted(remote)
+
+
+PARTIAL = [
+    ("torch", {"2_Dense/model.safetensors": safetensors(), "config.json": b"{}"}),
+    ("torch", {"model.safetensors": safetensors(), "config.json": b"{}"}),
+    ("onnx", {"onnx/model.onnx": b"graph", "config.json": b"{}"}),
+]
+
+
+@pytest.mark.parametrize(("engine", "here"), PARTIAL, ids=["weights", "tokenizer", "data"])
+def test_what_an_interrupted_download_left_is_not_taken_for_the_model(
+    tmp_path: Path, target: Path, engine: str, here: dict[str, bytes]
+) -> None:
+    remote = {
+        "model.safetensors": safetensors(), "2_Dense/model.safetensors": safetensors(),
+        "config.json": b"{}", "tokenizer.json": b"{}",
+        "onnx/model.onnx": b"graph", "onnx/model.onnx_data": b"data",
+    }  # fmt: skip
+    hub = FakeHub(remote, tmp_path / "snapshot", known=list(remote))
+    write(hub.folder, here)
+    with pytest.raises(HubUnavailableError, match="offline"):
+        fetch_hub(hub_source(), engine, target, offline=True, client=hub)
+    fetch_hub(hub_source(), engine, target, offline=False, client=hub)
+    wanted = {"model.safetensors"} if engine == "torch" else {"model.onnx", "model.onnx_data"}
+    assert wanted | {"config.json", "tokenizer.json"} <= set(names_in(target))
+
+
+def test_a_whole_snapshot_needs_nothing_that_no_engine_takes(tmp_path: Path, target: Path) -> None:
+    known = [*TORCH_FILES, "onnx/config.json", "onnx/model.onnx"]
+    hub = FakeHub({}, tmp_path / "snapshot", reachable=False, known=known)
+    write(hub.folder, {name: TORCH_FILES[name] for name in ("model.safetensors", "config.json")})
+    assert fetch_hub(hub_source(), "torch", target, offline=True, client=hub) == ""
+
+
+@pytest.mark.parametrize("name", ["../../evil.json", "/evil/evil.json", "a\\..\\evil.json"])
+def test_names_that_lead_outside_become_no_links(tmp_path: Path, target: Path, name: str) -> None:
+    write(tmp_path, {"evil.json": b"{}"})
+    remote = {**TORCH_FILES, name: b"{}"}
+    for known in (None, list(remote)):
+        hub = FakeHub(remote, tmp_path / "snapshot", known=known)
+        if known:
+            write(hub.folder, TORCH_FILES)
+        with pytest.raises(ModelLoadError, match="outside of its folder"):
+            fetch_hub(hub_source(), "torch", target, offline=False, client=hub)
+    assert names_in(target) == []
 
 
 def test_offline_a_missing_snapshot_is_said(tmp_path: Path, target: Path) -> None:
@@ -236,7 +294,53 @@ def test_an_unreachable_hub_gives_no_address_away(hf_cache: Path, tmp_path: Path
 
 def test_a_name_that_the_hub_would_never_have_is_said(hf_cache: Path) -> None:
     with pytest.raises(ModelLoadError, match="not a valid repository name"):
-        HuggingFaceHub().cached("acme/a--b..c", "main", [])
+        HuggingFaceHub().cached("acme/a--b..c", "main")
+
+
+def test_an_interrupted_download_into_a_real_cache_is_known(hf_cache: Path, tmp_path: Path) -> None:
+    """huggingface_hub writes down what a repository has before it downloads anything."""
+    repository = add_snapshot(hf_cache, TORCH_FILES)
+    names = [*TORCH_FILES, "tokenizer.json"]
+    file = TreeCacheEntry(1, blob_id="0" * 40, lfs_sha256=None, lfs_size=None, xet_hash=None)
+    write_tree_cache(str(repository), COMMIT, dict.fromkeys(names, file))
+    assert sorted(HuggingFaceHub().listed(REPO, "main") or []) == sorted(names)
+    entry, cache = hub_spec("torch", "embedding"), WeightsCache(tmp_path / "w")
+    with pytest.raises(ModelLoadError, match="not in the local Hugging Face cache"):
+        fetch(entry, cache=cache, offline=True)
+    add_snapshot(hf_cache, {"tokenizer.json": b"[]"})
+    assert fetch(entry, cache=cache, offline=True) is not None
+
+
+def answer(status: int, kind: type[HfHubHTTPError] = HfHubHTTPError) -> HfHubHTTPError:
+    request = httpx2.Request("GET", "http://127.0.0.1:9/secret")
+    return kind("http://127.0.0.1:9/secret", response=httpx2.Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (answer(401), "answers 401 for 'acme/tiny': check the token"),
+        (answer(503), r"answers 503 for 'acme/tiny'\."),
+        (answer(403, GatedRepoError), "is gated: ask for access"),
+        (answer(404, RepositoryNotFoundError), "is not on the hub, or private"),
+        (answer(404, RevisionNotFoundError), "has no revision 'main'"),
+        (httpx2.ConnectError("http://127.0.0.1:9/secret"), r"cannot be reached .*ConnectError"),
+        (RuntimeError("http://127.0.0.1:9/secret"), r"RuntimeError.*the log has the reason"),
+        (OSError(28, "No space left on device", "/secret"), "or written: No space left on device"),
+    ],
+    ids=str,
+)
+def test_each_failure_of_a_download_is_named_and_tells_no_address(
+    hf_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def download(*_: object, local_files_only: bool = False, **__: object) -> str:
+        raise LocalEntryNotFoundError("none") if local_files_only else error
+
+    monkeypatch.setattr(HuggingFaceHub, "files", lambda *_: list(GGUF_FILES))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelLoadError, match=message) as caught:
+        fetch(hub_spec(), cache=WeightsCache(tmp_path / "weights"))
+    assert "secret" not in caught.value.message
 
 
 def test_downloaded_bytes_are_reported_once() -> None:

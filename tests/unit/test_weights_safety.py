@@ -217,6 +217,38 @@ def test_links_out_of_the_roots_are_refused(tmp_path: Path) -> None:
     assert "1_Pooling is a link to a folder" in path_refusal(tmp_path, inside, root)
 
 
+def test_every_part_of_a_split_file_is_checked(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2))
+    first.write_bytes(gguf())
+    assert "00002-of-00002.gguf is missing" in path_refusal(tmp_path, first, tmp_path)
+    second.write_bytes(gguf(magic=b"GGML"))
+    assert "00002-of-00002.gguf is not a sound GGUF" in path_refusal(tmp_path, first, tmp_path)
+    second.write_bytes(gguf())
+    entry = spec({"kind": "path", "path": first.name})
+    assert locate(entry, cache=WeightsCache(tmp_path / "c"), roots=[tmp_path]) == first
+    root = tmp_path / "models"
+    root.mkdir()
+    for part in (first, second):
+        (root / part.name).symlink_to(part)
+    first.rename(root / first.name)
+    assert "00002-of-00002.gguf is a link that leads outside" in path_refusal(
+        tmp_path, root / first.name, root
+    )
+
+
+def test_a_linked_file_keeps_the_name_that_tells_its_format(tmp_path: Path) -> None:
+    """As the files of the Hugging Face cache, whose targets are named by digests."""
+    blob, link = tmp_path / "blobs" / "0123abcd", tmp_path / "snapshots" / "m.gguf"
+    for path in (blob, link):
+        path.parent.mkdir()
+    blob.write_bytes(gguf())
+    link.symlink_to(blob)
+    entry = spec({"kind": "path", "path": "snapshots/m.gguf"})
+    assert locate(entry, cache=WeightsCache(tmp_path / "c"), roots=[tmp_path]) == link
+    blob.write_bytes(gguf(magic=b"GGML"))
+    assert "m.gguf is not a sound GGUF" in path_refusal(tmp_path, link, tmp_path)
+
+
 def test_a_local_pickle_is_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "m", pytorch_model__bin=b"x")
     assert "pytorch_model.bin may be a pickle" in path_refusal(tmp_path, folder, tmp_path)

@@ -30,6 +30,7 @@ REPOSITORY = [
         (["Q4_K_M/m.gguf", "Q8_0/m.gguf"], "Q4_K_M/m.gguf"),
         (["b-TQ1_0.gguf", "a-TQ2_0.gguf"], "a-TQ2_0.gguf"),
         (["model.gguf", "imatrix.gguf", "mmproj-m-Q8_0.gguf"], "model.gguf"),
+        (["model.gguf", "mmproj/m-Q8_0.gguf"], "model.gguf"),
     ],
 )
 def test_the_best_quantisation_is_chosen(names: list[str], chosen: str) -> None:
@@ -50,6 +51,24 @@ def test_the_best_quantisation_is_chosen(names: list[str], chosen: str) -> None:
 )
 def test_a_named_quantisation_or_file_is_taken(file: str, chosen: str) -> None:
     assert list(select(REPOSITORY, "llama_cpp", file).files.values()) == [chosen]
+
+
+@pytest.mark.parametrize("engine", ["auto", "transformers"])
+def test_a_named_quantisation_is_a_gguf_file_for_every_engine(engine: str) -> None:
+    names = [*REPOSITORY, "model.safetensors"]
+    assert list(select(names, engine, ":q8_0").files.values()) == ["m-Q8_0.gguf"]
+
+
+def test_auto_takes_what_the_repository_has() -> None:
+    assert select(REPOSITORY, "auto", None).entry == "m.Q4_K_M.gguf"
+    assert select([*REPOSITORY, "model.safetensors"], "auto", None).entry == ""
+    with pytest.raises(ModelLoadError, match="no safetensors"):
+        select(["pytorch_model.bin", "mmproj-m.gguf"], "auto", None)
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_name_says() -> None:
+    names = ["m-imatrix-Q4_K_M.gguf", "m-Q8_0.gguf"]
+    assert select(names, "llama_cpp", names[0]).entry == names[0]
 
 
 @pytest.mark.parametrize("file", [":Q4_K", ":Q2_K", ":F16", "M-Q8_0.gguf", "none.gguf"])
@@ -88,6 +107,13 @@ def test_a_torch_model_is_safetensors_and_texts_only() -> None:
     assert selection.entry == ""
 
 
+def test_weights_come_once_where_a_repository_has_them_in_two_layouts() -> None:
+    wanted = ["model-00001-of-00001.safetensors", "model.safetensors.index.json", "params.json"]
+    copies = ["consolidated.safetensors", "consolidated.safetensors.index.json"]
+    assert list(select([*copies, *wanted], "torch", None).files) == wanted
+    assert list(select(copies, "torch", None).files) == copies
+
+
 def test_a_torch_model_without_safetensors_is_said() -> None:
     with pytest.raises(ModelLoadError, match="no safetensors"):
         select(["pytorch_model.bin", "config.json"], "torch", None)
@@ -112,6 +138,11 @@ def test_an_onnx_model_becomes_model_onnx_beside_its_tokenizer(
 def test_external_data_of_an_onnx_model_comes_along() -> None:
     selection = select(["onnx/model.onnx", "onnx/model.onnx_data"], "onnx", None)
     assert selection.files["model.onnx_data"] == "onnx/model.onnx_data"
+    names = ["onnx/model_q.onnx", "onnx/model_q.onnx_data", "onnx/model_q.onnx_data_1"]
+    selection = select([*names, "onnx/model.onnx_data"], "onnx", names[0])
+    assert dict(selection.files) == {
+        "model.onnx": names[0], "model_q.onnx_data": names[1], "model_q.onnx_data_1": names[2],
+    }  # fmt: skip
     with pytest.raises(ModelLoadError, match=r"no model\.onnx"):
         select(["model.safetensors"], "onnx", None)
 

@@ -119,6 +119,67 @@ def test_files_outside_of_the_folder_are_refused(
         fetch(entry, cache=WeightsCache(tmp_path / "b", open_store(str(shared))))
 
 
+@pytest.mark.parametrize("loaded", ["../../../outside", "/etc"])
+def test_a_shared_entry_cannot_have_another_folder_loaded(
+    entry: ModelSpec, tmp_path: Path, downloads: list[str], loaded: str
+) -> None:
+    shared = tmp_path / "shared"
+    fetch(entry, cache=WeightsCache(tmp_path / "a", open_store(str(shared))))
+    [path] = shared.glob("*/manifest.json")
+    pointer = json.loads(path.read_text())
+    pointer["manifest"]["entry"] = loaded
+    path.write_text(json.dumps(pointer))
+    with pytest.raises(ModelLoadError, match="outside of its folder"):
+        fetch(entry, cache=WeightsCache(tmp_path / "b", open_store(str(shared))))
+
+
+def test_a_copy_tells_how_far_it_is(entry: ModelSpec, node: Node, downloads: list[str]) -> None:
+    fetch(entry, cache=node("a"))
+    seen: list[tuple[int, int | None]] = []
+    fetch(entry, cache=node("b"), progress=lambda *state: seen.append(state))
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_of_two_nodes_that_upload_at_once_one_upload_stays(
+    entry: ModelSpec, tmp_path: Path, downloads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an object store whose lock was not to be had in time."""
+    shared = tmp_path / "shared"
+    fetch(entry, cache=WeightsCache(tmp_path / "a"))
+    slow, fast = (WeightsCache(tmp_path / "a", open_store(str(shared))) for _ in range(2))
+    upload = LocalStorage.upload
+
+    def overtaken(storage: LocalStorage, source: Path, path: str) -> None:
+        upload(storage, source, path)
+        monkeypatch.setattr(LocalStorage, "upload", upload)
+        assert share(entry, cache=fast)
+
+    monkeypatch.setattr(LocalStorage, "upload", overtaken)
+    share(entry, cache=slow)
+    assert len(list(shared.rglob("m.gguf"))) == 1
+    fetch(entry, cache=WeightsCache(tmp_path / "b", open_store(str(shared))), offline=True)
+
+
+def test_a_store_that_fails_is_said(
+    entry: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("https://key:secret@bucket")
+
+    cache = WeightsCache(tmp_path / "a", open_store(f"memory://{tmp_path}"))
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", fail)
+    with pytest.raises(ModelLoadError, match="the object store has failed") as caught:
+        fetch(entry, cache=cache)
+    assert "secret" not in caught.value.message
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_store("~/shared")
+    assert (tmp_path / "shared").is_dir()
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"upload": "x"}'], ids=str)
 def test_an_unreadable_manifest_is_named(
     entry: ModelSpec, tmp_path: Path, downloads: list[str], text: str
