@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -53,7 +54,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as zipped:
             yield zipped
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise ModelLoadError(f"The package's archive is broken: {error}") from error
 
 
@@ -71,8 +72,10 @@ def _check_members(infos: list[zipfile.ZipInfo]) -> None:
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
-    path = PurePosixPath(info.filename)
-    if path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in info.filename:
+    name = info.filename
+    path = PurePosixPath(name)
+    # what follows a folder and a second "/" would be an absolute path
+    if path.is_absolute() or ".." in path.parts or any(part in name for part in ("\\", ":", "//")):
         return "leads outside its folder"
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
         return "is not a regular file"

@@ -78,6 +78,14 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, target: Path, name:
     assert not list(tmp_path.rglob("evil.json"))
 
 
+def test_a_name_that_is_absolute_behind_its_folder_is_refused(tmp_path: Path, target: Path) -> None:
+    outside = tmp_path / "evil.json"
+    path = zipped(tmp_path / "a.zip", f"m/{outside}")
+    with pytest.raises(ModelLoadError, match="leads outside"):
+        unpack_folder(path, "m/", target)
+    assert not outside.exists()
+
+
 def test_absolute_names_are_refused(tmp_path: Path, target: Path) -> None:
     path = zipped(tmp_path / "a.zip", "/m/evil.json")
     with pytest.raises(ModelLoadError, match="leads outside"):
@@ -132,5 +140,17 @@ def test_a_damaged_member_is_said(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", "m.json")
     content = path.read_bytes()
     path.write_bytes(content.replace(b"data", b"dama"))
+    with pytest.raises(ModelLoadError, match="archive is broken"):
+        unpack_file(path, "m.json", io.BytesIO())
+
+
+def test_a_damaged_compressed_member_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m.json", b"data" * 100)
+        start = archive.infolist()[0].header_offset + 30 + len("m.json")
+    content = bytearray(path.read_bytes())
+    content[start] = 0xFF  # no kind of block
+    path.write_bytes(content)
     with pytest.raises(ModelLoadError, match="archive is broken"):
         unpack_file(path, "m.json", io.BytesIO())
