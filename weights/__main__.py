@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "remove" and not options.models and not options.all:
         parser.error("remove needs the names of models, or --all")
+    if options.command == "remove" and options.all and options.store:
+        parser.error("remove --all is of the cache alone: name what shall leave the store")
     try:
         specs = _select(options)
     except CatalogError as error:

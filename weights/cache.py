@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from config.catalog import HubSource, ModelSpec
@@ -139,12 +139,24 @@ class WeightsCache:
         return True
 
     def clear(self) -> int:
-        """Delete every entry, also those that no catalogue names; how many there were."""
+        """Delete every entry, also those that no catalogue names; how many there were.
+
+        With them goes what interrupted downloads have left.
+        """
         keys = [path.name for path in self._folder("entries").iterdir()]
         for key in keys:
             with self._lock(key):
                 self._remove(key)
+        for left in self._folder("staging").iterdir():
+            self._sweep(left)
         return len(keys)
+
+    def _sweep(self, staging: Path) -> None:
+        """Delete a staging folder, unless somebody is filling it."""
+        key = staging.name.partition("-")[0]
+        with (self._folder("locks") / key).open("w") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(staging, ignore_errors=True)
 
     def size(self, spec: ModelSpec) -> int:
         """Bytes of the entry's files, 0 when there is none."""

@@ -157,6 +157,18 @@ def test_remove_and_clear(cache: WeightsCache) -> None:
     assert list(cache.entries()) == []
 
 
+def test_clear_takes_what_interrupted_downloads_left_and_nothing_that_is_under_way(
+    cache: WeightsCache,
+) -> None:
+    staging = cache.root / "staging"
+    with cache.lock(source()), cache.staging(source()) as filling:
+        left = staging / f"{cache.key(source('unknown'))}-dead"
+        left.mkdir()
+        assert cache.clear() == 0
+        assert filling.exists()
+        assert not left.exists()
+
+
 def test_a_read_only_cache_can_be_read(cache: WeightsCache) -> None:
     path = place(cache, source())
     for folder in ("entries", "locks", "staging", "."):

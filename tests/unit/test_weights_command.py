@@ -155,8 +155,12 @@ def test_a_failure_goes_on_with_the_others(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["remove"], ["fetch", "nobody"], ["frobnicate"], [], ["list", "--nonsense"]]
-)
+    "arguments",
+    [
+        ["remove"], ["remove", "--all", "--store", "memory://x"], ["fetch", "nobody"],
+        ["frobnicate"], [], ["list", "--nonsense"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_exits_with_2(command: Command, arguments: list[str], capsys: Output) -> None:
     with pytest.raises(SystemExit) as caught:
         command(*arguments)
@@ -220,7 +224,7 @@ def test_two_who_want_one_model_fetch_it_once(
     tmp_path: Path, entry: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     downloads: list[int] = []
-    both_started = threading.Barrier(2, timeout=5)
+    both_started = threading.Barrier(2, timeout=60)
     original = fetch_module.fetch_package
     first_look = fetch_module.locate
 
