@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -22,6 +24,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from config.paths import with_home
 
 KEYS_VARIABLE = "INFERENCE_API_KEYS"
 SHORTEST_KEY = 16
@@ -51,13 +55,21 @@ class ApiKey:
     tokens_per_minute: int | None = None
 
 
+def _day(value: object) -> object:
+    """A day between quotes is a day too; pydantic would take its first moment."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return date.fromisoformat(value)
+    return value
+
+
 class _KeyEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
     key: Annotated[SecretStr, Field(min_length=SHORTEST_KEY, max_length=512)] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    expires: datetime | date | None = None
+    expires: Annotated[datetime | date | None, BeforeValidator(_day)] = None
     allow: Annotated[list[str], Field(min_length=1, max_length=256)] | None = None
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
@@ -103,8 +115,10 @@ class AccessSettings(BaseModel):
     @field_validator("keys_file")
     @classmethod
     def _keys_can_be_read(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            read_keys(path)
+        if path is None:
+            return None
+        path = with_home(path)
+        read_keys(path)
         return path
 
     @property

@@ -322,7 +322,7 @@ def load_catalog(path: Path = SHIPPED_CATALOG) -> Catalog:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogError(f"{path.name} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
         raise CatalogError(f"{path.name} is not YAML: {error}") from error
     try:
         return Catalog.model_validate(data)

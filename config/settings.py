@@ -8,15 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from config.access import AccessSettings
 from config.catalog import SHIPPED_CATALOG, Catalog, CatalogError, ModelSpec, Task, load_catalog
-from config.paths import default_data_dir, default_weights_dir
+from config.paths import default_data_dir, default_weights_dir, with_home
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
-DataDir = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.\-]*://")] | Path
+LocalPath = Annotated[Path, AfterValidator(with_home)]
+DataDir = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.\-]*://")] | LocalPath
 Bytes = Annotated[int, Field(gt=0, le=8 << 30)]
 VECTOR_BYTES = 4096
 """Of a remembered vector with its key, for most models at most."""
@@ -57,6 +58,15 @@ class TaskSettings(_Settings):
     memory_tolerance_bytes: Annotated[int, Field(ge=64 << 20, le=1 << 40)] | None = None
     """More than this beyond its start, without any model, and a replica is replaced. None: 1 GiB,
     on a GPU of NVIDIA or AMD 3 GiB."""
+
+    @model_validator(mode="after")
+    def _replicas_can_be_placed(self) -> TaskSettings:
+        """Else Ray refuses the deployment once the server runs, and names no setting."""
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas must not be above max_replicas")
+        if self.num_gpus != "auto" and self.num_gpus > 1 and self.num_gpus % 1:
+            raise ValueError("num_gpus above 1 must be a whole number")
+        return self
 
     @property
     def kept_bytes(self) -> int:
@@ -249,13 +259,13 @@ class CoalescingSettings(_Settings):
 class AppConfig(_Settings):
     """The `args:` of the application."""
 
-    catalog: Path = SHIPPED_CATALOG
+    catalog: LocalPath = SHIPPED_CATALOG
     """Catalogue file to start from."""
     models: tuple[ModelSpec, ...] = ()
     """Further catalogue entries."""
-    model_roots: tuple[Path, ...] = ()
+    model_roots: tuple[LocalPath, ...] = ()
     """Folders under which `path` sources may lie; none by default."""
-    weights_dir: Path = Field(default_factory=default_weights_dir)
+    weights_dir: LocalPath = Field(default_factory=default_weights_dir)
     """Cache of downloaded weights, outside the source tree; every node has its own."""
     weights_url: str | None = None
     """Folder or fsspec URL from which nodes copy weights that one of them has fetched."""

@@ -57,6 +57,13 @@ def test_everything_that_an_entry_can_say() -> None:
     assert second.expires == datetime(2030, 1, 1, 11, tzinfo=UTC).timestamp()
 
 
+def test_a_day_between_quotes_ends_when_it_ends_too() -> None:
+    (day,) = parsed({"name": "a", "key": SECRET, "expires": "2030-01-01"})
+    (moment,) = parsed({"name": "a", "key": SECRET, "expires": "2030-01-01T00:00"})
+    assert day.expires == pytest.approx(datetime(2030, 1, 2, tzinfo=UTC).timestamp(), abs=1e-3)
+    assert moment.expires == datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

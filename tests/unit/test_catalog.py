@@ -172,7 +172,9 @@ def test_a_bad_source_is_refused_by_key(tmp_path: Path, source: dict[str, Any], 
     assert key in message.partition("model 'x', ")[2].partition(": ")[0]
 
 
-@pytest.mark.parametrize("text", ["models: [", "- a\n- b\n", "", "models: 3\n", "modles: []\n"])
+@pytest.mark.parametrize(
+    "text", ["models: [", "- a\n- b\n", "", "models: 3\n", "modles: []\n", "models: 2027-13-01\n"]
+)
 def test_a_file_that_is_no_catalogue_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)

@@ -37,6 +37,8 @@ def test_one_changed_value_keeps_the_tasks_other_defaults() -> None:
         ({"embedding": {"num_gpus": "all"}}, "embedding.num_gpus"),
         ({"deadlines": {"load_s": -1}}, "deadlines.load_s"),
         ({"models": [{"id": "x"}]}, "models.0.task"),
+        ({"ocr": {"min_replicas": 2}}, "ocr"),
+        ({"embedding": {"num_gpus": 1.5}}, "embedding"),
     ],
     ids=str,
 )
@@ -67,3 +69,37 @@ def test_a_load_must_give_up_before_the_requests_that_wait_for_it() -> None:
 def test_the_default_resolution_is_one_that_requests_may_ask_for() -> None:
     with pytest.raises(ValidationError, match="max_dpi"):
         AppConfig.model_validate({"documents": {"dpi": 300, "max_dpi": 200}})
+
+
+def test_replicas_that_could_not_be_placed_are_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="min_replicas must not be above max_replicas"):
+        AppConfig.model_validate({"rerank": {"min_replicas": 3, "max_replicas": 2}})
+    with pytest.raises(ValidationError, match="num_gpus above 1 must be a whole number"):
+        AppConfig.model_validate({"generation": {"num_gpus": 2.5}})
+    config = AppConfig.model_validate({"rerank": {"min_replicas": 2, "max_replicas": 2}})
+    assert config.rerank.min_replicas == 2
+    assert AppConfig.model_validate({"ocr": {"num_gpus": 2}}).ocr.num_gpus == 2
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("keys: [{name: a, key: a-key-of-many-letters}]")
+    keys.chmod(0o600)
+    settings = {
+        "catalog": "~/models.yaml",
+        "model_roots": ["~/models", "~nobody-of-this-name/x"],
+        "weights_dir": "~/weights",
+        "data_dir": "~/data",
+        "access": {"keys_file": "~/keys.yaml"},
+    }
+    config = AppConfig.model_validate(settings)
+    assert config.catalog == tmp_path / "models.yaml"
+    assert config.model_roots == (tmp_path / "models", Path("~nobody-of-this-name/x"))
+    assert (config.weights_dir, config.data_dir) == (tmp_path / "weights", tmp_path / "data")
+    assert config.access.keys_file == keys
+    monkeypatch.setenv("INFERENCE_WEIGHTS_DIR", "~/w")
+    monkeypatch.setenv("INFERENCE_DATA_DIR", "~/d")
+    config = AppConfig()
+    assert (config.weights_dir, config.data_dir) == (tmp_path / "w", tmp_path / "d")
+    assert AppConfig(data_dir="s3://bucket/~").data_dir == "s3://bucket/~"
