@@ -16,9 +16,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from config.settings import AppConfig
 from models.errors import StorageError
@@ -80,7 +82,7 @@ class FileStore:
         if len(others) >= self._max_files or total > self._max_total_bytes:
             raise StorageError("The space for files is used up: delete some.")
         try:
-            self._fs.makedirs(self._root, exist_ok=True)
+            self._make_root()
             self._write(info.id, content)
             with tempfile.SpooledTemporaryFile(CHUNK_BYTES) as meta:
                 meta.write(json.dumps(asdict(info)).encode())
@@ -91,27 +93,26 @@ class FileStore:
             raise StorageError("The file could not be stored.") from error
 
     def get(self, file_id: str) -> FileInfo:
-        """Raises NoSuchFileError."""
+        """Raises NoSuchFileError, StorageError."""
         if not FILE_ID.fullmatch(file_id):
             raise NoSuchFileError
-        try:
+        with _reading():
             info = _info(self._fs.cat_file(self._path(file_id + META)))
-        except OSError:
-            raise NoSuchFileError from None
         if info is None or info.expires_at <= time.time():
             raise NoSuchFileError
         return info
 
     def list(self) -> list[FileInfo]:
         """All files, oldest first. Those that have expired are deleted by the way, and so is
-        what an upload that died has left."""
+        what an upload that died has left. Raises StorageError."""
         now = time.time()
-        names = list(self._names())
+        with _reading():
+            names = list(self._names())
+            paths = [self._path(name) for name in names if name.endswith(META)]
+            # In one call: an object store answers all of them side by side.
+            described = self._fs.cat(paths, on_error="omit") if paths else {}
         for name in _unfinished(names):
             self._remove_abandoned(name, now)
-        paths = [self._path(name) for name in names if name.endswith(META)]
-        # In one call: an object store answers all of them side by side.
-        described = self._fs.cat(paths, on_error="omit") if paths else {}
         found = [info for info in map(_info, described.values()) if info is not None]
         for info in found:
             if info.expires_at <= now:
@@ -120,11 +121,18 @@ class FileStore:
         return sorted(kept, key=lambda info: (info.created_at, info.id))
 
     def delete(self, file_id: str) -> None:
-        """Raises NoSuchFileError."""
-        self._remove(self.get(file_id).id)
+        """Raises NoSuchFileError, StorageError."""
+        info = self.get(file_id)
+        try:
+            self._fs.rm_file(self._path(info.id + META))
+        except FileNotFoundError:
+            raise NoSuchFileError from None
+        except OSError as error:
+            raise StorageError("The file could not be deleted.") from error
+        self._remove(info.id)
 
     def chunks(self, file_id: str) -> Iterator[bytes]:
-        """The content in pieces. Raises NoSuchFileError before the first."""
+        """The content in pieces. Raises NoSuchFileError or StorageError before the first."""
         with self._opened(file_id) as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
@@ -145,12 +153,17 @@ class FileStore:
     @contextmanager
     def _opened(self, file_id: str) -> Iterator[BinaryIO]:
         self.get(file_id)
-        try:
+        with _reading():
             file = self._fs.open(self._path(file_id), "rb")
-        except FileNotFoundError:
-            raise NoSuchFileError from None
         with file:
             yield file
+
+    def _make_root(self) -> None:
+        """A folder is for this user alone."""
+        if isinstance(self._fs, LocalFileSystem):
+            Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:
+            self._fs.makedirs(self._root, exist_ok=True)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -185,6 +198,17 @@ class FileStore:
         for name in (file_id + META, file_id):
             with suppress(OSError):
                 self._fs.rm_file(self._path(name))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tells what is not there from a store that does not answer."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NoSuchFileError from None
+    except OSError as error:
+        raise StorageError("The stored files cannot be read.") from error
 
 
 def _unfinished(names: list[str]) -> Iterator[str]:

@@ -140,3 +140,46 @@ def test_what_others_leave_in_the_folder_is_no_file(tmp_path: Path) -> None:
     (folder / f"file-{'1' * 32}.json").write_text("not JSON")
     assert store.list() == [added]
     assert isinstance(store._fs, fsspec.AbstractFileSystem)
+
+
+def test_a_store_that_does_not_answer_is_no_missing_file(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = add(store, b"content")
+
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "secret bucket")
+
+    for name in ("cat_file", "ls", "rm_file"):
+        monkeypatch.setattr(type(store._fs), name, fail)
+    for use in (
+        lambda: store.get(added.id),
+        store.list,
+        lambda: store.delete(added.id),
+        lambda: store.add(info(1), io.BytesIO(b"x")),
+        lambda: list(store.chunks(added.id)),
+    ):
+        with pytest.raises(StorageError) as caught:
+            use()
+        assert "secret" not in caught.value.message
+
+
+def test_a_file_that_could_not_be_deleted_is_not_called_deleted(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = add(store, b"content")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store._fs), "rm_file", _read_only)
+        with pytest.raises(StorageError, match="deleted"):
+            store.delete(added.id)
+    assert store.get(added.id) == added
+
+
+def _read_only(*_: object) -> None:
+    raise OSError(30, "Read-only file system")
+
+
+def test_a_folder_of_files_is_for_its_user_alone(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path / "data" / "files"), max_total_bytes=100, max_files=3)
+    add(store, b"content")
+    assert (tmp_path / "data" / "files").stat().st_mode & 0o077 == 0
