@@ -71,12 +71,13 @@ class ArtefactCache(Generic[T]):
 
     def put(self, key: str, artefact: T) -> None:
         """Keep an artefact; one above the bound alone is not kept."""
+        size = artefact.info.size_bytes
         with self._lock:
-            if key in self._loaded:
+            if key in self._loaded or size > self._max_bytes:
                 return
             self._loaded[key] = artefact
             self._touch(key)
-            self._bytes += artefact.info.size_bytes
+            self._bytes += size
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._loaded)))
 
