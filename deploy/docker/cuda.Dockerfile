@@ -42,6 +42,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     INFERENCE_WEIGHTS_DIR=/var/lib/inference/weights \
     INFERENCE_DATA_DIR=/var/lib/inference/data \
+    HF_HOME=/var/lib/inference/huggingface \
     RAY_USAGE_STATS_ENABLED=0 \
     RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor
 WORKDIR /app

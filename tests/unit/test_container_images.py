@@ -102,6 +102,15 @@ def test_the_images_differ_in_cuda_only() -> None:
     assert cpu == cuda
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_what_is_downloaded_and_made_outlives_the_container(path: Path) -> None:
+    [volume] = arguments_of(path, "VOLUME")
+    [values] = [value for value in arguments_of(path, "ENV") if "HF_HOME" in value]
+    places = dict(pair.split("=", 1) for pair in values.split())
+    for name in ("INFERENCE_WEIGHTS_DIR", "INFERENCE_DATA_DIR", "HF_HOME"):
+        assert places[name].startswith(f"{volume}/")
+
+
 def test_nodes_of_both_images_join_one_cluster() -> None:
     """Their Python differs in its patch version, for which Ray would refuse a node by default."""
     cpu, cuda = ([value.split() for value in arguments_of(path, "ENV")] for path in FILES)
