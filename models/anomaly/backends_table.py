@@ -338,6 +338,15 @@ def backend_name(name: str) -> str:
     return _NAMES[name]
 
 
+def checked_parameters(backend: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """All parameters of the backend that is called so, checked. Raises InvalidInputError."""
+    if backend != AUTO:
+        return DESCRIPTIONS[backend_name(backend)].values(given)
+    if given:
+        raise InvalidInputError("The backend 'auto' takes no parameters.", "parameters")
+    return {}
+
+
 def backend_infos() -> tuple[BackendInfo, ...]:
     """Every backend as `GET /v1/anomaly/backends` shows it, "auto" first."""
     return (AUTO_INFO, *(_info(name, entry) for name, entry in DESCRIPTIONS.items()))

@@ -21,7 +21,13 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from models.anomaly import explanations
 from models.anomaly.backends import BACKENDS
-from models.anomaly.backends_table import AUTO, AUTO_INFO, DESCRIPTIONS, backend_name
+from models.anomaly.backends_table import (
+    AUTO,
+    AUTO_INFO,
+    DESCRIPTIONS,
+    backend_name,
+    checked_parameters,
+)
 from models.anomaly.calibration import Calibration, Scores
 from models.anomaly.choosing import choose
 from models.anomaly.columns import Column, Matrix
@@ -243,10 +249,8 @@ def _chosen(request: FitRequest, rows: Matrix) -> tuple[str, dict[str, Any], Sel
     """The backend, its checked parameters, and how it was chosen. Raises InvalidInputError."""
     given = dict(request.parameters)
     common = {"contamination": request.contamination, "seed": request.seed}
+    values = checked_parameters(request.backend, given)
     if request.backend != AUTO:
-        backend = backend_name(request.backend)
-        return backend, DESCRIPTIONS[backend].values(given) | common, None
-    if given:
-        raise InvalidInputError("The backend 'auto' takes no parameters.", "parameters")
+        return backend_name(request.backend), values | common, None
     backend, selection = choose(rows, common)
     return backend, DESCRIPTIONS[backend].values({}) | common, selection

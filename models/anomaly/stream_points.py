@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
+from models.anomaly.backends_table import (
+    AUTO,
+    AUTO_INFO,
+    DESCRIPTIONS,
+    backend_name,
+    checked_parameters,
+)
 from models.anomaly.columns import is_finite, shown
+from models.anomaly.stream_features import with_features
 from models.anomaly.stream_state import Stream
 from models.errors import InvalidInputError
-from models.types.anomaly import Cell, Row, StreamRequest, Table
+from models.types.anomaly import Cell, Row, StreamRequest, StreamSettings, Table
+
+
+def check_settings(settings: StreamSettings) -> None:
+    """Raises InvalidInputError for settings by which no window could ever be fitted."""
+    if settings.min_samples > settings.window_size:
+        raise InvalidInputError("'min_samples' is above 'window_size'.", "min_samples")
+    checked_parameters(settings.backend, dict(settings.parameters))
+    most = AUTO_INFO.max_rows
+    if settings.backend != AUTO:
+        most = DESCRIPTIONS[backend_name(settings.backend)].max_rows
+    if settings.window_size > most:
+        message = f"{settings.backend} fits at most {most} points."
+        raise InvalidInputError(message, "window_size")
+
+
+def check_names(stream: Stream, rows: Sequence[Row]) -> None:
+    """Raises InvalidInputError for a column that is called as one of the features will be."""
+    names = with_features(rows[:1], stream.columns, stream.settings).columns or ()
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InvalidInputError(f"The column {shown(name)} has the name of a feature.", "data")
 
 
 def check_given(stream: Stream, request: StreamRequest) -> None:

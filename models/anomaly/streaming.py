@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 
-from models.anomaly.backends_table import AUTO, DESCRIPTIONS, backend_name
 from models.anomaly.detectors import Detectors
 from models.anomaly.stream_features import history_of, with_features
-from models.anomaly.stream_points import check_given, check_kinds, rows_of
+from models.anomaly.stream_points import (
+    check_given,
+    check_kinds,
+    check_names,
+    check_settings,
+    rows_of,
+)
 from models.anomaly.stream_state import Stream, StreamStates, Window, key_of, new_generation
 from models.errors import (
     InvalidInputError,
@@ -148,10 +153,7 @@ class StreamingDetectors:
         if len(self._states.all_keys()) >= MAX_STREAMS:
             raise OverloadedError("There are too many streaming detectors.", retry_after=60.0)
         table, settings = request.table, request.settings
-        if settings.min_samples > settings.window_size:
-            raise InvalidInputError("'min_samples' is above 'window_size'.", "min_samples")
-        if settings.backend != AUTO:
-            DESCRIPTIONS[backend_name(settings.backend)].values(dict(settings.parameters))
+        check_settings(settings)
         names = table.columns or tuple(map(str, range(len(table.rows[0]))))
         stream = Stream(
             name=request.name,
@@ -161,7 +163,9 @@ class StreamingDetectors:
             named=table.columns is not None,
             created=self._clock(),
         )
-        check_kinds(stream, (), rows_of(stream, table))
+        rows = rows_of(stream, table)
+        check_kinds(stream, (), rows)
+        check_names(stream, rows)
         self._states.create(stream)
         return stream
 

@@ -220,6 +220,32 @@ def test_what_is_fixed_cannot_be_changed(streams: StreamingDetectors) -> None:
     assert streams.get("pump").samples == 6
 
 
+@pytest.mark.parametrize(
+    ("settings", "param"),
+    [
+        (StreamSettings(min_samples=51, window_size=50), "min_samples"),
+        (StreamSettings(backend="auto", parameters=(("n_bins", 5),)), "parameters"),
+        (StreamSettings(backend="knn", parameters=(("n_bins", 5),)), "parameters.n_bins"),
+        (StreamSettings(backend="one_class_svm", window_size=50_001), "window_size"),
+    ],
+)
+def test_settings_that_could_never_be_fitted_are_refused_at_once(
+    streams: StreamingDetectors, settings: StreamSettings, param: str
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        feed(streams, POINTS[:1], settings=settings)
+    assert caught.value.param == param
+    assert streams.list() == []
+
+
+def test_a_column_cannot_be_called_as_a_feature_is(streams: StreamingDetectors) -> None:
+    table = Table(((1.0, 2.0),), ("flow", "flow_lag_1"))
+    with pytest.raises(InvalidInputError, match="'flow_lag_1'") as caught:
+        streams.add(StreamRequest("pump", table, LAGGED))
+    assert caught.value.param == "data"
+    assert streams.list() == []
+
+
 LAGGED = StreamSettings(min_samples=20, window_size=50, rolling_windows=(3,), lag_periods=(1,))
 
 
