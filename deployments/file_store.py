@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from config.settings import AppConfig
 from models.errors import StorageError
+from models.stores.object_storage import as_os_errors
 
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 META = ".json"
@@ -82,12 +83,13 @@ class FileStore:
         if len(others) >= self._max_files or total > self._max_total_bytes:
             raise StorageError("The space for files is used up: delete some.")
         try:
-            self._make_root()
-            self._write(info.id, content)
-            with tempfile.SpooledTemporaryFile(CHUNK_BYTES) as meta:
-                meta.write(json.dumps(asdict(info)).encode())
-                meta.seek(0)
-                self._write(info.id + META, cast(BinaryIO, meta))
+            with as_os_errors():
+                self._make_root()
+                self._write(info.id, content)
+                with tempfile.SpooledTemporaryFile(CHUNK_BYTES) as meta:
+                    meta.write(json.dumps(asdict(info)).encode())
+                    meta.seek(0)
+                    self._write(info.id + META, cast(BinaryIO, meta))
         except OSError as error:
             self._remove(info.id)
             raise StorageError("The file could not be stored.") from error
@@ -124,7 +126,8 @@ class FileStore:
         """Raises NoSuchFileError, StorageError."""
         info = self.get(file_id)
         try:
-            self._fs.rm_file(self._path(info.id + META))
+            with as_os_errors():
+                self._fs.rm_file(self._path(info.id + META))
         except FileNotFoundError:
             raise NoSuchFileError from None
         except OSError as error:
@@ -184,19 +187,19 @@ class FileStore:
                 shutil.copyfileobj(content, file, CHUNK_BYTES)
             self._fs.mv(partial, self._path(name))
         except BaseException:
-            with suppress(OSError):
+            with suppress(OSError), as_os_errors():
                 self._fs.rm_file(partial)
             raise
 
     def _remove_abandoned(self, name: str, now: float) -> None:
         """Delete what a process that died has left, not what one may still be writing."""
-        with suppress(OSError, NotImplementedError):
+        with suppress(OSError), as_os_errors():
             if self._fs.modified(self._path(name)).timestamp() < now - ABANDONED_S:
                 self._fs.rm_file(self._path(name))
 
     def _remove(self, file_id: str) -> None:
         for name in (file_id + META, file_id):
-            with suppress(OSError):
+            with suppress(OSError), as_os_errors():
                 self._fs.rm_file(self._path(name))
 
 
@@ -204,7 +207,8 @@ class FileStore:
 def _reading() -> Iterator[None]:
     """Tells what is not there from a store that does not answer."""
     try:
-        yield
+        with as_os_errors():
+            yield
     except FileNotFoundError:
         raise NoSuchFileError from None
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from config.catalog import PathSource
+from config.paths import with_home
 from models.errors import ModelLoadError
 from weights.safety import check_weights, file_names
 from weights.selection import part_names
@@ -31,7 +32,7 @@ def locate_local(source: PathSource, roots: Sequence[Path]) -> Path:
 
 
 def _candidates(source: PathSource, roots: Sequence[Path]) -> Iterator[Path]:
-    path = Path(source.path).expanduser()
+    path = with_home(Path(source.path))
     yield from [path] if path.is_absolute() else [root / path for root in roots]
 
 

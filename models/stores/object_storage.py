@@ -45,12 +45,12 @@ class ObjectStorage:
         self._root = self._root.rstrip("/")
 
     def read(self, path: str) -> bytes:
-        with _as_os_errors():
+        with as_os_errors():
             data: bytes = self._fs.cat_file(self._at(path))
         return data
 
     def exists(self, path: str) -> bool:
-        with _as_os_errors():
+        with as_os_errors():
             return bool(self._fs.exists(self._at(path)))
 
     def add(self, folder: str, files: Mapping[str, bytes]) -> None:
@@ -63,27 +63,27 @@ class ObjectStorage:
 
     def replace(self, path: str, data: bytes) -> None:
         target = self._at(path)
-        with _as_os_errors():
+        with as_os_errors():
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(target, data)
 
     def upload(self, source: Path, path: str) -> None:
         target = self._at(path)
-        with _as_os_errors():
+        with as_os_errors():
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(source), target)
 
     def download(self, path: str, target: Path, copied: Copied = ignore) -> None:
-        with _as_os_errors():
+        with as_os_errors():
             self._fs.get_file(self._at(path), str(target), callback=_listening(copied))
 
     def remove(self, path: str) -> None:
-        with _as_os_errors():
+        with as_os_errors():
             self._fs.rm_file(self._at(path))
 
     def remove_folder(self, folder: str) -> None:
         try:
-            with _as_os_errors():
+            with as_os_errors():
                 self._fs.rm(self._at(folder), recursive=True)
         except OSError:
             return
@@ -166,7 +166,7 @@ class ObjectStorage:
 
     def _names(self, folder: str, kind: str) -> list[str]:
         path = self._at(folder)
-        with _as_os_errors():
+        with as_os_errors():
             self._fs.invalidate_cache()
             try:
                 entries: list[dict[str, Any]] = self._fs.ls(path, detail=True)
@@ -192,7 +192,7 @@ def _listening(copied: Copied) -> Callback:
 
 
 @contextmanager
-def _as_os_errors() -> Iterator[None]:
+def as_os_errors() -> Iterator[None]:
     """Every store's package raises errors of its own."""
     try:
         yield

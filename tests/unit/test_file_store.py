@@ -142,14 +142,24 @@ def test_what_others_leave_in_the_folder_is_no_file(tmp_path: Path) -> None:
     assert isinstance(store._fs, fsspec.AbstractFileSystem)
 
 
+class OtherError(Exception):
+    """What some packages of object stores raise."""
+
+
+@pytest.mark.parametrize("error", [PermissionError, OtherError])
 def test_a_store_that_does_not_answer_is_no_missing_file(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     added = add(store, b"content")
 
     def fail(*_: object, **__: object) -> None:
-        raise PermissionError(13, "secret bucket")
+        raise error("secret bucket")
 
+    with monkeypatch.context() as full:
+        full.setattr(type(store._fs), "mv", fail)
+        with pytest.raises(StorageError, match="stored"):
+            store.add(info(1), io.BytesIO(b"x"))
+    assert store.list() == [added]
     for name in ("cat_file", "ls", "rm_file"):
         monkeypatch.setattr(type(store._fs), name, fail)
     for use in (

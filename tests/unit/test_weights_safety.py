@@ -202,6 +202,7 @@ def test_outside_the_roots_looks_like_missing(tmp_path: Path) -> None:
     assert path_refusal(tmp_path, "../outside", root) == missing
     assert path_refusal(tmp_path, root / ".." / "outside", root) == missing
     assert path_refusal(tmp_path, outside) == missing
+    assert path_refusal(tmp_path, "~nobody-of-this-name/m", root) == missing
 
 
 def test_links_out_of_the_roots_are_refused(tmp_path: Path) -> None:
