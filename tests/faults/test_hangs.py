@@ -40,7 +40,7 @@ async def stop_and_recover(http: httpx.AsyncClient, server: RunningServer) -> ht
     [replica] = server.replicas("Ocr")
     replica.send_signal(signal.SIGSTOP)
     reply = await http.post(path, json=body("after"))
-    await asyncio.to_thread(replica.wait, 60)
+    await asyncio.to_thread(replica.wait, 180)
     return reply
 
 

@@ -1,8 +1,8 @@
-"""One real server for the whole session: the launcher, the shipped catalogue, the real weights."""
+"""One real server for all of these tests: the launcher, the shipped catalogue, the real weights."""
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import subprocess
 import sys
 import time
@@ -18,15 +18,19 @@ import yaml
 
 from config.catalog import load_catalog
 from config.paths import default_weights_dir
+from tests.ports import quiet_port
 from tests.processes import command_line
 from tests.tiny_documents import CORD, RECEIPT, write_donut, write_layout
 from weights.cache import WeightsCache
 from weights.fetch import fetch
 
 ROOT = Path(__file__).parents[2]
-START_S = 180
+START_S = 300
+STOP_S = 180
+"""More than the launcher gives itself."""
 QUICKLY_IDLE = {"anomaly": 12}
-"""Seconds after which a task scales to zero; the others keep their replica for the session."""
+"""Seconds after which a task scales to zero; the others keep their replica as long as tests come
+one after another."""
 
 
 @dataclass
@@ -57,33 +61,57 @@ class RunningServer:
         return reply
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     cache = WeightsCache(default_weights_dir())
     for spec in load_catalog():
         fetch(spec, cache=cache)
     folder = tmp_path_factory.mktemp("server")
-    port = free_port()
     config = write_config(folder, QUICKLY_IDLE)
     add_models(config, document_models(folder / "models"), folder / "models")
-    running = start(port, config, folder / "server.log")
+    with started(config) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(config: Path) -> Iterator[RunningServer]:
+    """A server that is ready, and ends with the block."""
+    running = start(config)
     try:
         wait_until_healthy(running)
         yield running
     finally:
-        running.client.close()
-        running.process.terminate()
-        try:
-            running.process.wait(60)
-        except subprocess.TimeoutExpired:
-            running.process.kill()
+        stop(running)
 
 
-def start(port: int, config: Path, log: Path) -> RunningServer:
+def start(config: Path) -> RunningServer:
+    port, log = quiet_port(), config.with_name("server.log")
     command = [sys.executable, "-m", "launcher", "--port", str(port), "--config", str(config)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     return RunningServer(f"http://127.0.0.1:{port}", process, log)
+
+
+def stop(running: RunningServer) -> None:
+    """Let it end in order. One that does not is killed with all that it has started."""
+    running.client.close()
+    running.process.terminate()
+    try:
+        running.process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        kill_everything(running)
+        pytest.fail(f"the server did not stop:\n{running.log.read_text()[-4000:]}")
+
+
+def kill_everything(running: RunningServer) -> None:
+    """As when the machine loses its power: nobody has time to tidy up."""
+    running.client.close()
+    processes = [*running.descendants(), psutil.Process(running.process.pid)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, 30)
+    running.process.wait(30)
 
 
 def write_config(folder: Path, idle: dict[str, int]) -> Path:
@@ -118,20 +146,13 @@ def document_models(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def wait_until_healthy(running: RunningServer) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
             break
         try:
-            if running.client.get("/health", timeout=2).status_code == 200:
+            if running.client.get("/health", timeout=10).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -11,13 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import (
-    RunningServer,
-    free_port,
-    start,
-    wait_until_healthy,
-    write_config,
-)
+from tests.integration.conftest import RunningServer, started, write_config
 from tests.tiny_classifiers import NLI, write_classifier, write_token_classifier
 
 EXAMPLES = [
@@ -35,7 +29,8 @@ def test_a_classifiers_life(server: RunningServer) -> None:
     body = {"model": "life", "texts": ["wonderful, I am happy", "terrible, I am angry"]}
     predicted = server.client.post("/v1/classifier/predict", json=body).json()["data"]
     assert [row["label"] for row in predicted] == ["good", "bad"]
-    (listed,) = server.client.get("/v1/classifier/models").json()["data"]
+    models = server.client.get("/v1/classifier/models").json()["data"]
+    (listed,) = [entry for entry in models if entry["id"] == "life"]
     assert (listed["base_model"], listed["dimensions"]) == ("all-minilm-l6-v2", 384)
     assert server.client.post("/v1/classifier/load", json={"model": "life"}).status_code == 200
     again = server.client.post(
@@ -91,14 +86,8 @@ def tiny_server(tmp_path_factory: Any) -> Iterator[RunningServer]:
         "model_roots": [str(folder)],
     }
     config.write_text(yaml.safe_dump(document))
-    running = start(free_port(), config, folder / "server.log")
-    try:
-        wait_until_healthy(running)
+    with started(config) as running:
         yield running
-    finally:
-        running.client.close()
-        running.process.terminate()
-        running.process.wait(60)
 
 
 def post(server: RunningServer, path: str, **body: Any) -> Any:

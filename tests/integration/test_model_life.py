@@ -14,11 +14,17 @@ import httpx
 import pytest
 import yaml
 
-from tests.integration.conftest import ROOT, RunningServer, free_port, start, wait_until_healthy
+from tests.integration.conftest import (
+    ROOT,
+    STOP_S,
+    RunningServer,
+    start,
+    wait_until_healthy,
+)
 
 RACE_S = 18.0
-PATIENCE_S = 60.0
-LOAD_S = 40
+PATIENCE_S = 120.0
+LOAD_S, LATE_S = 40, 60
 CATALOG = {
     "models": [
         {"id": f"toy-{task}", "task": task, "engine": "toy", "source": {"kind": "builtin"}}
@@ -34,7 +40,8 @@ SETTINGS: dict[str, Any] = {
     "classification": {"num_cpus": 0, "idle_timeout_s": 1},
     "ocr": {"num_cpus": 10_000},
 }
-RERANK = {"model": "toy-rerank", "query": "a", "documents": ["a b", "c"]}
+RERANK = {"model": "toy-rerank", "query": "a", "documents": ["a b", "c"], "keep_alive": 600}
+"""Until it is unpinned, so that it is still there when it is looked at."""
 CLASSIFY = {"model": "toy-classification", "input": "good"}
 
 
@@ -42,7 +49,7 @@ CLASSIFY = {"model": "toy-classification", "input": "good"}
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of its own, whose OCR needs more CPUs than there are."""
     folder = tmp_path_factory.mktemp("toys")
-    running = start(free_port(), _config(folder), folder / "server.log")
+    running = start(_config(folder))
     try:
         wait_until_healthy(running)
         yield running
@@ -51,7 +58,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         running.process.terminate()
         until(lambda: "Once more ends at once" in running.log.read_text(), "stopping")
         running.process.terminate()  # Serve would wait for the replica that cannot start
-        running.process.wait(60)
+        running.process.wait(STOP_S)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,27 +153,26 @@ def test_no_request_is_lost_between_the_last_idle_second_and_the_next(toys: Runn
     chat = {"model": "toy-generation", "messages": [{"role": "user", "content": "a"}]}
     replies: list[httpx.Response] = []
 
-    async def race(http: httpx.AsyncClient, name: str, path: str, body: dict[str, Any]) -> int:
-        end, rounds = time.monotonic() + RACE_S, 0
+    async def until_stopping(http: httpx.AsyncClient, name: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while (await http.get("/ready")).json()["deployments"][name]["replicas"]:
+                continue
+
+    async def race(http: httpx.AsyncClient, name: str, path: str, body: dict[str, Any]) -> None:
+        end = time.monotonic() + RACE_S
         while time.monotonic() < end:
             replies.append(await http.post(path, json=body))
-            stopping = False
-            while not stopping and time.monotonic() < end:
-                state = (await http.get("/ready")).json()["deployments"][name]
-                stopping = state["replicas"] == 0
+            await until_stopping(http, name)
             replies.extend(await asyncio.gather(*(http.post(path, json=body) for _ in range(3))))
-            rounds += 1
-        return rounds
 
-    async def races() -> list[int]:
+    async def races() -> None:
         async with httpx.AsyncClient(base_url=toys.url, timeout=200) as http:
-            return await asyncio.gather(
+            await asyncio.gather(
                 race(http, "Embedding", *embed),
                 race(http, "Generation", "/v1/chat/completions", chat | {"max_tokens": 4}),
             )
 
-    rounds = asyncio.run(races())
-    assert min(rounds) >= 1
+    asyncio.run(races())
     assert [reply.text for reply in replies if reply.status_code != 200] == []
 
 
@@ -177,4 +183,4 @@ def test_a_task_that_cannot_wake_is_answered_in_time(
     assert reply.status_code == 503, reply.text
     assert reply.json()["error"]["code"] == "model_loading"
     assert int(reply.headers["retry-after"]) >= 1
-    assert LOAD_S <= seconds < LOAD_S + PATIENCE_S
+    assert LOAD_S <= seconds < LOAD_S + LATE_S
