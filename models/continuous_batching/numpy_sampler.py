@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.continuous_batching.sampling import is_greedy
+from models.continuous_batching.sampling import check_logits, is_greedy
 from models.structured.constraint import TokenConstraint
 from models.types.common import FloatArray
 from models.types.generation import SamplingParams
@@ -47,7 +47,11 @@ class NumpySampler:
         self._random = np.random.default_rng(None if seed is None else seed % _SEEDS)
 
     def choose(self, logits: FloatArray, constraint: TokenConstraint | None = None) -> int:
-        """The next token, one that the constraint allows; `logits` is [vocabulary], not changed."""
+        """The next token, one that the constraint allows; `logits` is [vocabulary], not changed.
+
+        Raises ModelError where these are no numbers.
+        """
+        check_logits(logits)
         scores = self._adjusted(logits)
         if constraint is not None:
             scores = logits.copy() if scores is logits else scores

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 
-from models.errors import InvalidInputError
+from models.errors import InvalidInputError, ModelError
+from models.types.common import FloatArray
 from models.types.generation import SamplingParams
 
 MAX_LOGPROBS = 20
@@ -39,6 +40,13 @@ def check_sampling(params: SamplingParams, vocabulary_size: int) -> None:
     _check_lengths(params)
     _check_stop(params.stop)
     _check_bias(params.logit_bias, vocabulary_size)
+
+
+def check_logits(logits: FloatArray) -> None:
+    """Raise ModelError for a row of a computation that has overflowed: all of it is NaN then, and
+    whatever token is chosen of it means nothing."""
+    if math.isnan(logits[0]):
+        raise ModelError("The model gives no finite score for this input.")
 
 
 def is_greedy(params: SamplingParams) -> bool:

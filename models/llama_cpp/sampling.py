@@ -6,7 +6,7 @@ import math
 import secrets
 from collections.abc import Iterable, Sequence
 
-from models.continuous_batching.sampling import is_greedy
+from models.continuous_batching.sampling import check_logits, is_greedy
 from models.llama_cpp.bindings import NativeContext, SamplerChain
 from models.structured.constraint import TokenConstraint
 from models.types.common import FloatArray
@@ -52,11 +52,16 @@ class TokenSampler:
         return self._context.logits(index)
 
     def choose(self, index: int, constraint: TokenConstraint | None = None) -> int:
-        """The token that follows entry `index` of the batch just decoded."""
+        """The token that follows entry `index` of the batch just decoded.
+
+        Raises ModelError where its logits are no numbers.
+        """
+        logits = self._context.logits(index)
+        check_logits(logits)
         if constraint is not None:
-            constraint.mask(self._context.logits(index))
+            constraint.mask(logits)
         if self._chain is None:
-            return int(self._context.logits(index).argmax())
+            return int(logits.argmax())
         token = self._context.sample(self._chain, index)
         self._lift_ban(self._chain)
         return token

@@ -12,7 +12,7 @@ import pytest
 
 from models.continuous_batching.batch import Batch
 from models.continuous_batching.numpy_sampler import NumpySampler
-from models.errors import InvalidInputError, ModelLoadError
+from models.errors import InvalidInputError, ModelError, ModelLoadError
 from models.llama_cpp.bindings import NativeModel, computes_on_gpus
 from models.llama_cpp.engine import LlamaCppGenerator
 from models.llama_cpp.generator_file import N_BATCH
@@ -240,6 +240,18 @@ def test_samplers_choose_what_their_definition_says(
         batch.clear()
         index = batch.append(0, position, np.array([token], np.int32), outputs=1)
     native.close()
+    native.close()
+
+
+@pytest.mark.parametrize("options", [GREEDY, {}, GREEDY | {"presence_penalty": 1.0}])
+def test_nothing_is_chosen_of_what_is_no_number(
+    runner: LlamaRunner, options: dict[str, Any]
+) -> None:
+    runner.decode(single(65, 0, 0))
+    native = runner.sampler(SamplingParams(**options), [65])
+    native.logits(0)[:] = np.nan
+    with pytest.raises(ModelError, match="no finite score"):
+        native.choose(0)
     native.close()
 
 

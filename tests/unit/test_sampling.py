@@ -12,7 +12,7 @@ import pytest
 from models.continuous_batching.logprobs import token_logprob
 from models.continuous_batching.numpy_sampler import NumpySampler, likeliest
 from models.continuous_batching.sampling import check_sampling, is_greedy
-from models.errors import InvalidInputError
+from models.errors import InvalidInputError, ModelError
 from models.types.generation import SamplingParams
 
 VOCABULARY = 100
@@ -137,6 +137,13 @@ def test_the_logits_are_left_alone() -> None:
     before = LOGITS.copy()
     draws(3, temperature=0.5, logit_bias=((1, 5.0),), repetition_penalty=1.5, prompt=(1,))
     assert np.array_equal(LOGITS, before)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nothing_is_chosen_of_what_is_no_number(temperature: float) -> None:
+    sampler = NumpySampler(SamplingParams(temperature=temperature), prompt=(), end_tokens=(0,))
+    with pytest.raises(ModelError, match="no finite score"):
+        sampler.choose(np.full(5, np.nan, np.float32))
 
 
 # --- log probabilities --------------------------------------------------------------------------
