@@ -15,6 +15,7 @@ from tests.documents import encrypted_pdf, pdf, picture_of, scanned_pdf, text_pa
 from tests.integration.conftest import RunningServer
 from tests.rendered_pages import encoded
 
+PATIENCE_S = 60
 LINES = ["The quick brown fox", "jumps over the lazy dog"]
 MIXED = pdf([text_page(LINES), b"1 0 0 rg 0 0 50 50 re f", text_page(["The third page"])])
 HOSTILE = {
@@ -74,7 +75,7 @@ def rendering(server: RunningServer) -> list[psutil.Process]:
 
 def await_rendering(server: RunningServer) -> None:
     """A list of processes that is read while others come and go may lack one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while len(rendering(server)) != 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -88,7 +89,7 @@ def test_a_client_that_leaves_ends_the_rendering(server: RunningServer) -> None:
         first = next(filter(None, lines))
         assert json.loads(first[6:])["markdown"] == "Page number 0"
         await_rendering(server)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while rendering(server):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -59,8 +59,8 @@ def test_a_stream_whose_replica_dies_ends_with_an_error_event(server: RunningSer
         for line in response.iter_lines():
             if line:
                 events.append(line)
-            if len(events) == 3:
-                replica.kill()
+                if len(events) == 3:
+                    replica.kill()
     assert "engine_died" in events[-1]
     assert not any("[DONE]" in event for event in events)
     reply = server.client.post("/v1/chat/completions", json=CHAT | {"max_tokens": 2})
