@@ -82,5 +82,7 @@ def test_the_bounds_of_rows_are_documented() -> None:
 
 
 def test_the_picture_is_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", GUIDE):
+    targets = re.findall(r"\]\((?!http)([^)#]+)", GUIDE)
+    assert any(target.endswith(".png") for target in targets)
+    for target in targets:
         assert (ROOT / "docs" / target).exists(), target

@@ -119,6 +119,7 @@ def test_the_model_is_limited_to_the_schema_and_reads_the_pages() -> None:
 def test_values_that_are_not_on_the_page_have_no_place() -> None:
     chat = Chat(lambda _: '{"number": "INV-1", "tea": null}')
     (document,) = post(chat, INVOICE, images=[IMAGE], schema=SCHEMA).json()["data"]
+    assert [field["value"] for field in document["fields"]] == ["INV-1", None]
     for field in document["fields"]:
         assert (field["bbox"], field["page"], field["ocr_confidence"]) == (None, None, None)
         assert field["confidence"] == field["model_confidence"] == pytest.approx(0.5)
