@@ -54,6 +54,10 @@ class Grammar:
             return f"FREE {self.text(marker)}"
         return self.rule(f"FREE {grammars.literal(marker)}", options="[lazy]")
 
+    def matching(self, text: str, end: str) -> str:
+        """What matches the body of a terminal, up to and with the first `end` that is text."""
+        return self.rule(f"{self.terminal(text)} {grammars.literal(end)}", options="[lazy]")
+
     def without(self, marker: str) -> str:
         """Free text in which the marker does not occur."""
         if marker in self._control_tokens:

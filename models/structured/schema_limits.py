@@ -133,8 +133,15 @@ class _Check:
         self._pattern(self._typed(schema, "pattern", str, "a text"))
         for pattern in self._typed(schema, "patternProperties", dict, "an object"):
             self._pattern(pattern)
+        for keyword in ("minLength", "maxLength"):
+            self._length(schema, keyword)
         if "multipleOf" in schema:
             self._divisors.append(self._divisor(schema["multipleOf"]))
+
+    def _length(self, schema: Mapping[str, Any], keyword: str) -> None:
+        value = schema.get(keyword, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1:
+            self.refuse(f"has a '{keyword}' that is not a whole number")
 
     def _pattern(self, pattern: str) -> None:
         if len(pattern) > MAX_PATTERN:

@@ -339,6 +339,30 @@ def test_parameters_of_qwen_coder() -> None:
     assert not CODER.allows(coder("f", '{"where": {"x": 1}}'), wanted)
 
 
+@pytest.mark.parametrize(
+    ("schema", "fitting", "other"),
+    [
+        ({"minLength": 2, "maxLength": 3.0}, ["ab", "a\nb"], ["a", "abcd"]),
+        ({"maxLength": 0}, [""], ["a"]),
+        ({"pattern": "b+c"}, ["bc", "a\nbbc d"], ["bd", ""]),
+        ({"pattern": "^a/\\d"}, ["a/1", "a/1b"], ["ba/1", "a/b"]),
+        ({"pattern": "[|^$]x$"}, ["|x", "a^x"], ["|xy", "x"]),
+        ({"pattern": "^(ab|c)*$", "minLength": 1}, ["ab", "cab"], ["", "a", "cb"]),
+        ({"pattern": "\\$"}, ["a$b"], ["ab"]),
+        ({"pattern": "a|b"}, ["xa", "bx"], ["x"]),
+        ({"pattern": "^a|b$"}, ["ax", "xb", "any"], []),
+        ({"pattern": "a$\\$"}, ["any"], []),
+    ],
+)
+def test_texts_of_qwen_coder(schema: Any, fitting: list[str], other: list[str]) -> None:
+    properties = {"properties": {"a": {"type": "string", **schema}}, "required": ["a"]}
+    wanted = prompt(Tool("f", "", json.dumps(properties), strict=True))
+    for text in fitting:
+        assert CODER.allows(coder("f", json.dumps({"a": text})), wanted)
+    for text in other:
+        assert not CODER.allows(coder("f", json.dumps({"a": text})), wanted)
+
+
 UNSUPPORTED = json.dumps({"type": "object", "not": {"required": ["a"]}})
 
 

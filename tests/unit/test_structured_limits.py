@@ -91,6 +91,9 @@ BEFORE_COMPILING: list[tuple[Any, str]] = [
     ({"anyOf": {"a": {}}}, "'anyOf' that is not a list"),
     ({"enum": "a"}, "'enum' that is not a list"),
     ({"required": True}, "'required' that is not a list"),
+    ({"minLength": "1,2})/ | /"}, "'minLength' that is not a whole number"),
+    ({"maxLength": 1.5}, "'maxLength' that is not a whole number"),
+    ({"maxLength": True}, "'maxLength' that is not a whole number"),
     (pattern(5), "'pattern' that is not a text"),  # type: ignore[arg-type]
     (divisors(0), "not a positive number"),
     (divisors(-1), "not a positive number"),

@@ -12,6 +12,7 @@ from models.chat.text_source import Markers, NotACall, Steps, TextSource
 from models.chat.tool_formats.base import CallableTool
 from models.chat.tool_formats.calls import Call, Calls, openai_id
 from models.chat.tool_formats.json_calls import HermesFormat
+from models.structured.plain_texts import text_of
 
 _VALUE_END = Markers(["\n</parameter>", "</parameter>"])
 _NAME = re.compile(r"[^<>\s]+")
@@ -147,7 +148,8 @@ def _parameter(name: str, schema: Any, shared: dict[str, Any], grammar: Grammar)
     if choices := _only_texts(schema):
         value = any_of(grammar.text(choice + end) for choice in choices)
     elif _is_text(schema):
-        value = grammar.through(end)
+        text = text_of(schema) if isinstance(schema, dict) else ""
+        value = grammar.matching(text, end) if text else grammar.through(end)
     else:
         value = f"{grammar.schema({**schema, **shared})} {_quoted(end)}"
     head = _quoted(f"<parameter={name}>\n")
