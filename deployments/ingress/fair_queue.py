@@ -45,8 +45,8 @@ class FairQueue(Generic[RequestT, ResultT]):
     """Callers take turns, request by request. Event loop only.
 
     When it is full, a caller with fewer requests than the one with the most takes the place of that
-    one's newest. A request above the bounds is taken while nothing else waits: otherwise it could
-    never be answered.
+    one's newest, or of as many as it needs room for, if it has fewer even then. A request above the
+    bounds is taken while nothing else waits: otherwise it could never be answered.
     """
 
     def __init__(self, bounds: QueueBounds) -> None:
@@ -61,13 +61,8 @@ class FairQueue(Generic[RequestT, ResultT]):
         return self._count
 
     def add(self, entry: Waiting[RequestT, ResultT]) -> None:
-        """Raises OverloadedError, or has another's request raise it."""
-        while self._count and self._is_full(entry.size):
-            greediest = max(self._callers.values(), key=len)
-            own = self._callers.get(entry.caller, ())
-            if len(greediest) <= len(own) + 1:
-                raise self._overloaded()
-            newest = greediest[-1]
+        """Raises OverloadedError, or has others' requests raise it."""
+        for newest in self._places_for(entry):
             self.discard(newest)
             if not newest.future.done():  # its client has just gone
                 newest.future.set_exception(self._overloaded())
@@ -104,16 +99,37 @@ class FairQueue(Generic[RequestT, ResultT]):
         if not own:
             del self._callers[entry.caller]
 
-    def _is_full(self, size: int) -> bool:
-        bounds = self._bounds
-        if self._count >= bounds.requests or self._size + size > bounds.size:
-            return True
-        return self.rate.seconds(self._calls()) > bounds.seconds
+    def _places_for(self, entry: Waiting[RequestT, ResultT]) -> list[Waiting[RequestT, ResultT]]:
+        """Those that leave for it: none unless they make enough room. Raises OverloadedError."""
+        places: list[Waiting[RequestT, ResultT]] = []
+        count, size = self._count, self._size
+        if not self._is_full(count, size, entry.size):
+            return places
+        own = len(self._callers.get(entry.caller, ()))
+        left = {caller: len(waiting) for caller, waiting in self._callers.items()}
+        while self._is_full(count, size, entry.size):
+            greediest = max(left, key=left.__getitem__)
+            if left[greediest] <= own + 1 or entry.size > self._bounds.size:
+                raise self._overloaded()
+            left[greediest] -= 1
+            newest = self._callers[greediest][left[greediest]]
+            places.append(newest)
+            count, size = count - 1, size - newest.size
+        return places
 
-    def _calls(self) -> float:
+    def _is_full(self, count: int, size: int, added: int) -> bool:
+        """Whether what waits leaves no room; where nothing does, there always is some."""
+        bounds = self._bounds
+        if not count:
+            return False
+        if count >= bounds.requests or size + added > bounds.size:
+            return True
+        return self.rate.seconds(self._calls(count, size)) > bounds.seconds
+
+    def _calls(self, count: int, size: int) -> float:
         """That will take along what waits."""
-        return max(self._count / self._bounds.call_requests, self._size / self._bounds.call_size)
+        return max(count / self._bounds.call_requests, size / self._bounds.call_size)
 
     def _overloaded(self) -> OverloadedError:
-        wait = self.rate.retry_after(self._calls())
+        wait = self.rate.retry_after(self._calls(self._count, self._size))
         return OverloadedError("Too many requests are waiting for this model.", wait)

@@ -73,6 +73,24 @@ async def test_another_caller_takes_the_newest_place_of_the_one_with_the_most() 
     assert names(queue.take()) == ["a:1", "b:1", "a:2", "b:2"]
 
 
+async def test_a_large_request_takes_as_many_places_as_it_needs() -> None:
+    queue = Queue(QueueBounds(requests=10, size=10, seconds=1000.0, call_requests=10))
+    first = filled(queue, *(f"a:{i}" for i in range(9)))
+    queue.add(entry("b:large", "b", size=5))
+    assert [one.future.done() for one in first] == [False] * 5 + [True] * 4
+    assert names(queue.take()) == ["a:0", "b:large", "a:1", "a:2", "a:3", "a:4"]
+
+
+@pytest.mark.parametrize("size", [9, 10, 11, 1 << 40])
+async def test_who_finds_no_room_takes_nobodys_place(size: int) -> None:
+    queue = Queue(QueueBounds(requests=10, size=10, seconds=1000.0, call_requests=10))
+    first = filled(queue, "a:1", "a:2", "a:3", "b:1")
+    with pytest.raises(OverloadedError):
+        queue.add(entry("c:large", "c", size=size))
+    assert not any(one.future.done() for one in first)
+    assert len(queue) == 4
+
+
 async def test_the_bound_on_size_lets_a_single_larger_request_in() -> None:
     queue = Queue(QueueBounds(requests=4, size=10, seconds=1000.0))
     queue.add(entry("large", size=99))
