@@ -7,6 +7,7 @@ Libraries quote their input in the messages of their exceptions ("could not conv
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from typing import Any
 
@@ -15,6 +16,10 @@ OF_REQUESTS = ("models", "asyncio", "uvicorn")
 SERVES_LOGGER = "ray.serve"
 FAILED = ("Request failed", "Stream failed")
 """What Serve and the ingress begin with there; a load that failed keeps its message."""
+ASYNCIOS_LOGGER = "asyncio"
+ARGUMENTS = re.compile(r"[\n(]")
+"""Before which asyncio says what has failed. Then come the arguments of a callback, and the future
+or task with its exception, message included."""
 
 
 def _of_request(logger: str, message: str) -> bool:
@@ -45,6 +50,8 @@ def keep_requests_out_of_logs() -> None:
         record = make(name, *args, **options)
         if record.exc_info and record.exc_info[1] and _of_request(name, str(record.msg)):
             record.exc_text = outline(record.exc_info[1])
+            if name == ASYNCIOS_LOGGER:
+                record.msg, record.args = ARGUMENTS.split(record.getMessage(), 1)[0], None
         return record
 
     logging.setLogRecordFactory(private)
