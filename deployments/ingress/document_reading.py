@@ -14,7 +14,7 @@ from pydantic import Field
 from config.catalog import ModelSpec
 from deployments.ingress.document_inputs import Input
 from deployments.ingress.keep_alive_fields import KeepAliveFields
-from deployments.ingress.schemas import Body, ModelName
+from deployments.ingress.schemas import LenientBody, ModelName
 from deployments.ingress.server import Server
 from models.documents.selection import parse_pages
 from models.errors import InvalidInputError, UnsupportedInputError, UnsupportedTaskError
@@ -30,7 +30,7 @@ Language = Annotated[str, Field(min_length=1, max_length=32)]
 Languages = Annotated[list[Language], Field(max_length=64, fail_fast=True)]
 
 
-class ReadOptions(KeepAliveFields, Body):
+class ReadOptions(KeepAliveFields, LenientBody):
     """How to read, whatever the document is."""
 
     model: ModelName | None = None

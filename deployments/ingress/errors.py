@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.error_texts import presentable
 from deployments.ingress.observing.request_record import note_error
+from deployments.ingress.validation_errors import explain_validation, is_of_a_request
 from models.errors import (
     DeadlineExceededError,
     EngineDeadError,
@@ -87,7 +88,6 @@ HTTP_CODES = {
     421: "misdirected_request",
 }
 REQUEST_ID = re.compile(rb"[\w\-.]{1,64}")
-UNION_MEMBERS = {"str", "int", "float", "bool"}
 RESTART_SECONDS = 1.0
 
 
@@ -113,7 +113,7 @@ def error_body(message: str, kind: str, param: str | None, code: str | None) -> 
 
 def describe(error: Exception) -> tuple[Answer, dict[str, object]]:
     """The answer and the wire body of any exception; unknown ones say nothing of themselves."""
-    if isinstance(error, ValidationError):
+    if isinstance(error, ValidationError) and is_of_a_request(error):
         answer = ANSWERS[InvalidInputError]
         param, message = explain_validation(error)
         return answer, error_body(message, answer.type, param, answer.code)
@@ -130,27 +130,6 @@ def describe(error: Exception) -> tuple[Answer, dict[str, object]]:
     answer = ANSWERS[ModelError]
     message = "The server failed to answer this request."
     return answer, error_body(message, answer.type, None, answer.code)
-
-
-def explain_validation(error: ValidationError) -> tuple[str | None, str]:
-    """The wire name of the first field at fault, and a sentence that does not echo its value."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        return None, f"The body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
-    path = [str(part) for part in first["loc"] if _names_a_field(part)]
-    param = ".".join(path) or None
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "union_tag_invalid":  # the only message of pydantic's with the value in it
-        message = "Input should be of one of the known types"
-    return param, f"{message} ({param})" if param else message
-
-
-def _names_a_field(part: int | str) -> bool:
-    """False for the names of union members, which pydantic puts into the path, and for keys that a
-    client made up at length."""
-    if isinstance(part, int):
-        return True
-    return part.isidentifier() and len(part) <= 64 and part not in UNION_MEMBERS
 
 
 def error_response(error: Exception) -> Response:

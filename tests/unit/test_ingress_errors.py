@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from starlette.types import Message
 from config.settings import AppConfig, DeadlineSettings, LimitSettings
 from deployments.ingress.app import all_endpoints, make_app
 from deployments.ingress.errors import ANSWERS, describe
-from deployments.ingress.routes.chat_request import ChatBody
 from models import errors
 from models.errors import (
     InputTooLongError,
@@ -27,7 +27,10 @@ from models.errors import (
     ReplicaLostError,
     StorageError,
 )
+from models.types.common import Usage
+from models.types.generation import ChoiceDelta, Delivery, TextDelta
 from tests.fakes import FakeReplicas, make_client, make_server
+from tests.security.samples import SAMPLES
 
 ENDPOINTS = all_endpoints()
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
@@ -280,11 +283,36 @@ def error_count(schema: type[BaseModel], content: str) -> int:
     return 0
 
 
-def test_null_means_the_default() -> None:
-    body = {"model": "chat-model", "messages": [{"role": "user", "content": "x"}]}
-    nulls = dict.fromkeys(("n", "top_k", "min_p", "min_tokens", "ignore_eos", "seed", "stop"))
-    with_nulls = ChatBody.model_validate_json(json.dumps(body | nulls))
-    assert with_nulls == ChatBody.model_validate_json(json.dumps(body))
+@pytest.mark.parametrize("endpoint", WITH_JSON, ids=lambda e: e.path)
+def test_null_means_the_default(endpoint: Any) -> None:
+    schema, sample = endpoint.body, SAMPLES[endpoint.path]
+    fields = {field.alias or name: field for name, field in schema.model_fields.items()}
+    optional = [name for name, field in fields.items() if not field.is_required()]
+    for field in optional:
+        without = {name: value for name, value in sample.items() if name != field}
+        assert outcome(schema, {**without, field: None}) == outcome(schema, without), field
+
+
+def outcome(schema: type[BaseModel], body: dict[str, Any]) -> object:
+    """What the body means, or how it is refused."""
+    try:
+        return schema.model_validate_json(json.dumps(body))
+    except (InvalidInputError, ValidationError) as error:
+        return describe(error)
+
+
+def test_an_answer_that_cannot_be_written_is_no_fault_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def generate(*args: Any) -> AsyncGenerator[list[Delivery]]:
+        odd = TextDelta("x", finish_reason="odd", usage=Usage(1, 1))  # type: ignore[arg-type]
+        yield [Delivery(args[1], (ChoiceDelta(0, odd),))]
+
+    client = make_client({"generation": FakeReplicas(streams={"generate": generate})})
+    chat = {"model": "chat-model", "messages": [{"role": "user", "content": "x"}]}
+    error = assert_error(client.post("/v1/chat/completions", json=chat), 500, "internal_error")
+    assert error["param"] is None
+    assert [record.getMessage() for record in caplog.records if record.exc_info]
 
 
 def test_more_completions_than_an_engine_queues_are_refused_by_name() -> None:

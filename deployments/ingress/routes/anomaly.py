@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import Field, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,7 +27,7 @@ from deployments.ingress.routes.anomaly_rows import (
     rows_reader,
 )
 from deployments.ingress.routes.anomaly_tables import as_arrow, as_csv, wanted
-from deployments.ingress.schemas import Body, Omittable, Reply
+from deployments.ingress.schemas import Body, Omittable, Reply, null_is_the_default
 from deployments.ingress.server import Endpoint, Server
 from models.types.anomaly import (
     AnomalyScoreRequest,
@@ -48,6 +48,8 @@ class ScoreFields(KeepAliveFields, Body):
     threshold: float | None = None
     normalization: ScoreNormalization | None = None
     explain: bool | Annotated[int, Field(ge=0, le=65_536)] = False
+
+    _null = field_validator("model", "explain", mode="before")(null_is_the_default)
 
 
 class ScoreBody(ScoreFields, RowsBody):

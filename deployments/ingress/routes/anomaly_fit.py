@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -26,7 +26,7 @@ from deployments.ingress.routes.anomaly_rows import (
     RowsBody,
     rows_reader,
 )
-from deployments.ingress.schemas import Body, Omittable, Reply
+from deployments.ingress.schemas import Body, Omittable, Reply, null_is_the_default
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
 from models.errors import InvalidInputError, ModelNotFoundError
@@ -63,6 +63,12 @@ class FitFields(KeepAliveFields, Body):
     batch_size: int | None = None
     scaler_type: str | None = None
     polars_config: dict[str, Any] | None = None
+
+    _null = field_validator(
+        "model", "backend", "contamination", "normalization", "missing", "parameters", "seed",
+        "overwrite", "stream", "background",
+        mode="before",
+    )(null_is_the_default)  # fmt: skip
 
     @model_validator(mode="after")
     def _one_way_to_wait(self) -> FitFields:

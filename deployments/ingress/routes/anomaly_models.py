@@ -10,13 +10,13 @@ from starlette.requests import Request
 from config.catalog import ModelSpec
 from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.anomaly_rows import DetectorName, DetectorReference
-from deployments.ingress.schemas import Body, Omittable, Reply
+from deployments.ingress.schemas import Body, LenientBody, Omittable, Reply
 from deployments.ingress.server import Endpoint, Server
 from models.errors import ModelNotFoundError
 from models.types.anomaly import DetectorInfo, MissingPolicy, ScoreNormalization, ThresholdRequest
 
 
-class NamedBody(KeepAliveFields, Body):
+class NamedBody(KeepAliveFields, LenientBody):
     """`backend` is accepted for the predecessor's clients; a name says enough."""
 
     model: DetectorReference = "default"

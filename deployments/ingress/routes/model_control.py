@@ -16,7 +16,7 @@ from config.catalog import ModelSpec
 from deployments.ingress.client_base import TaskClient
 from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.routes.models import ModelObject, describe_model, find_model, percent_of
-from deployments.ingress.schemas import Body, ModelName, Reply
+from deployments.ingress.schemas import LenientBody, ModelName, Reply
 from deployments.ingress.server import Endpoint, Server
 from deployments.ingress.sse import event_stream
 from deployments.model_cache.slot import PINNED
@@ -25,7 +25,7 @@ from models.types.status import ModelStatus
 TAG = "model control"
 
 
-class ModelBody(Body):
+class ModelBody(LenientBody):
     model: ModelName
 
 
