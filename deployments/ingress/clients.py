@@ -81,7 +81,7 @@ class GenerationClient(TaskClient):
                 while not call.finished:
                     deltas = await call.take()
                     meter.add(deltas)
-                    note_deltas(deltas)
+                    note_deltas(deltas, meter.firsts)
                     yield deltas
             finally:
                 deadline.cancel()

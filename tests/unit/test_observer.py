@@ -14,13 +14,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from deployments.ingress.app import make_app
-from deployments.ingress.observing.request_record import RequestRecord
+from deployments.ingress.observing.request_record import RequestRecord, note_deltas, recording
 from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.ingress.server import DeploymentState
 from models.errors import EngineDeadError, OverloadedError
 from models.types.common import Usage
 from models.types.generation import ChoiceDelta, Delivery, TextDelta
 from models.types.texts import EmbeddingResult
+from tests.cached_models import Clock
 from tests.fakes import FakeCluster, FakeMetrics, FakeReplicas, make_server
 
 CHAT = {"model": "vendor/chat-model", "messages": [{"role": "user", "content": "CANARY"}]}
@@ -192,6 +193,47 @@ async def test_a_request_that_finds_no_replica_tells_how_long_the_wake_took(
             assert (await client.post("/v1/embeddings", json=EMBED)).status_code == 200
     (wake,) = metrics.values["inference_wake_seconds", ("embedding", "embedding-model")]
     assert wake >= 0.25
+
+
+def test_a_prompt_counts_once_however_many_choices_it_has(metrics: FakeMetrics) -> None:
+    async def generate(
+        session_id: str, call_id: str, model_id: str, requests: list[Any]
+    ) -> AsyncGenerator[list[Delivery]]:
+        last = TextDelta("x", finish_reason="stop", usage=Usage(10, 3, 6))
+        yield [Delivery(call_id, tuple(ChoiceDelta(index, last) for index in range(4)))]
+
+    replicas = {"generation": FakeReplicas(streams={"generate": generate})}
+    client = TestClient(make_app(make_server(replicas, metrics=metrics)))
+    body = {"model": "chat-model", "prompt": ["a", "b"], "n": 2}
+    usage = client.post("/v1/completions", json=body).json()["usage"]
+    assert metrics.totals["inference_prompt_tokens", LABELS] == usage["prompt_tokens"] == 20
+    assert metrics.totals["inference_prefix_cache_hit_tokens", LABELS] == 12
+    assert metrics.totals["inference_completion_tokens", LABELS] == 12
+
+
+def test_the_time_per_token_is_that_of_a_choice_however_many_follow_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    record = RequestRecord()
+    with recording(record):
+        for _ in range(2):  # one generation after the other, and a pause between them
+            for index in range(2):
+                clock.now += 5
+                note_deltas([ChoiceDelta(index, TextDelta("a"))], {0})
+                clock.now += 1
+                last = TextDelta("b", finish_reason="stop", usage=Usage(7, 11))
+                note_deltas([ChoiceDelta(index, last)], {0})
+    assert record.inter_token_s == pytest.approx(0.1)
+    assert (record.prompt_tokens, record.completion_tokens) == (14, 44)
+
+
+def test_a_single_token_has_no_time_per_token() -> None:
+    record = RequestRecord()
+    with recording(record):
+        note_deltas([ChoiceDelta(0, TextDelta("a", usage=Usage(7, 1)))], {0})
+    assert record.inter_token_s is None
 
 
 async def test_a_slow_request_of_a_running_task_is_no_wake() -> None:

@@ -15,7 +15,8 @@ class TokenMeter:
 
     def __init__(self, requests: Sequence[GenerationRequest]) -> None:
         starts = [sum(request.n for request in requests[:index]) for index in range(len(requests))]
-        self._firsts = frozenset(starts)  # a prompt counts once, with its first choice
+        self.firsts = frozenset(starts)
+        """A prompt counts once, with its first choice."""
         self._counted: Counter[int] = Counter()
 
     def add(self, deltas: Iterable[ChoiceDelta]) -> None:
@@ -26,5 +27,5 @@ class TokenMeter:
             usage = item.delta.usage
             if usage is not None:
                 tokens += usage.completion_tokens - self._counted[item.index]
-                tokens += usage.prompt_tokens if item.index in self._firsts else 0
+                tokens += usage.prompt_tokens if item.index in self.firsts else 0
         spend(tokens)

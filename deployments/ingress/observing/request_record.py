@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.types.common import Usage
 from models.types.generation import ChoiceDelta
@@ -40,8 +40,10 @@ class RequestRecord:
     code: str = ""
     answered: float = 0.0
     first_text: float = 0.0
-    last_text: float = 0.0
-    longest_choice: int = 0
+    choices_begun: dict[int, float] = field(default_factory=dict)
+    """When the first text of each choice came that has not ended."""
+    token_times: list[float] = field(default_factory=list)
+    """Of each choice that has ended the mean time per token after the first."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -50,16 +52,24 @@ class RequestRecord:
 
     @property
     def inter_token_s(self) -> float | None:
-        """Mean time per token after the first; choices are generated side by side."""
-        if self.longest_choice < 2:
-            return None
-        return (self.last_text - self.first_text) / (self.longest_choice - 1)
+        """Mean time per token after the first, of the mean choice."""
+        return sum(self.token_times) / len(self.token_times) if self.token_times else None
 
     def count(self, usage: Usage) -> None:
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
         self.cached_tokens += usage.cached_tokens
-        self.longest_choice = max(self.longest_choice, usage.completion_tokens)
+
+    def count_text(self, item: ChoiceDelta, now: float, *, with_prompt: bool) -> None:
+        """What has come of a choice; its usage comes with the last of it."""
+        begun = self.choices_begun.setdefault(item.index, now)
+        usage = item.delta.usage
+        if usage is None:
+            return
+        del self.choices_begun[item.index]  # another generation of the request may have its number
+        self.count(usage if with_prompt else replace(usage, prompt_tokens=0, cached_tokens=0))
+        if usage.completion_tokens > 1:
+            self.token_times.append((now - begun) / (usage.completion_tokens - 1))
 
 
 _current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
@@ -115,13 +125,15 @@ def note_usage(usage: Usage) -> None:
         record.count(usage)
 
 
-def note_deltas(deltas: Iterable[ChoiceDelta]) -> None:
-    """Text that has just arrived. Called once per engine step and call."""
+def note_deltas(deltas: Iterable[ChoiceDelta], firsts: Collection[int]) -> None:
+    """Text that has just arrived; a prompt counts with its first choice, which is in `firsts`.
+
+    Called once per engine step and call.
+    """
     record = _current.get()
     if record is None:
         return
-    record.last_text = time.monotonic()
-    record.first_text = record.first_text or record.last_text
+    now = time.monotonic()
+    record.first_text = record.first_text or now
     for item in deltas:
-        if item.delta.usage is not None:
-            record.count(item.delta.usage)
+        record.count_text(item, now, with_prompt=item.index in firsts)
