@@ -19,6 +19,7 @@ from deployments.handles.task_handle import TaskHandle
 from deployments.handles.wake_deadline import WakeDeadline
 from deployments.ingress.app import make_app
 from deployments.ingress.clients import make_clients
+from deployments.ingress.observing.log_files import write_each_line_once
 from deployments.ingress.server import Cluster, DeploymentState, Server, running_replicas
 from deployments.ingress.shared_call import SharedCall
 from deployments.metrics.ray_metrics import RayMetrics
@@ -33,6 +34,7 @@ class Ingress:
         self, config: AppConfig, catalog: Catalog, tasks: dict[str, DeploymentHandle[Any]]
     ) -> None:
         keep_requests_out_of_logs()
+        write_each_line_once("ray.serve")
         cluster = ServeCluster()
         replicas = {
             task: TaskHandle(task, handle, _wake_deadline(config, cluster, task))
