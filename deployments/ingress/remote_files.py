@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,6 +23,9 @@ MAX_REDIRECTS = 3
 MAX_URL_CHARS = 2048
 REDIRECTS = {301, 302, 303, 307, 308}
 HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "inference-server"}
+RESOLVERS = ThreadPoolExecutor(16, thread_name_prefix="resolve-host")
+"""Threads of their own: a name that takes long to resolve, whose request may be over before, holds
+up other URLs only."""
 
 
 class RemoteFiles:
@@ -49,7 +53,8 @@ class RemoteFiles:
     async def _get(self, url: URL, param: str) -> bytes | URL:
         """The body, or where a redirect leads to."""
         host, port = url.host or "", url.port or 0
-        addresses = await asyncio.to_thread(resolve, host, port, self._allowed)
+        loop = asyncio.get_running_loop()
+        addresses = await loop.run_in_executor(RESOLVERS, resolve, host, port, self._allowed)
         if not addresses:
             raise ValueError("not a public host")
         connector = aiohttp.TCPConnector(resolver=_Resolved(addresses), force_close=True)

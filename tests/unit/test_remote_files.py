@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -232,3 +233,25 @@ async def test_only_plain_files_are_taken(listener: Listener, path: str) -> None
 )  # fmt: skip
 def test_which_addresses_are_public(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
+
+
+async def test_names_that_take_long_to_resolve_hold_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> list[str]:
+        asked.set()
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(remote_files, "resolve", slow)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    fetching = asyncio.create_task(refused(fetcher(), "http://slow.example/a.pdf"))
+    try:
+        while not asked.is_set():
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(int, "5"), 10) == 5
+    finally:
+        release.set()
+    assert (await fetching).message == HIDDEN
