@@ -51,17 +51,19 @@ def assembled(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     return out.getvalue()
 
 
-def form_pdf(label: str, value: str) -> bytes:
-    """A page with a label and a text field that has been filled in."""
+def form_pdf(label: str, value: str, parent: str = "") -> bytes:
+    """A page with a label and a text field that has been filled in. `parent`: boxes that the page
+    has from its parent, instead of its own."""
     look = text_page([value], x=2, top=4)
     stream = b"<</Type/XObject/Subtype/Form/BBox[0 0 200 20]/Resources<</Font<</F1 5 0 R>>>>"
     field = f"<</Type/Annot/Subtype/Widget/FT/Tx/T(name)/V({value})/Rect[200 750 400 770]/F 4"
-    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Annots[6 0 R]"
+    own = b"" if parent else b"/MediaBox[0 0 595 842]"
+    page = b"<</Type/Page/Parent 2 0 R%b/Contents 4 0 R/Annots[6 0 R]" % own
     content = text_page([label])
     return assembled(
         [
             b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[6 0 R]>>>>",
-            b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1%b>>" % parent.encode(),
             page + b"/Resources<</Font<</F1 5 0 R>>>>>>",
             b"<</Length %d>>stream\n%b\nendstream" % (len(content), content),
             b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 BASE_ADDRESS_SPACE = 512 * 2**20
@@ -24,3 +25,8 @@ class DocumentLimits:
     def address_space(self) -> int:
         """Bytes that a rendering process may map."""
         return BASE_ADDRESS_SPACE + BYTES_PER_PIXEL * self.max_pixels
+
+    @property
+    def orphan_seconds(self) -> int:
+        """After which such a process ends itself, should nobody be left to do so."""
+        return 2 * math.ceil(self.page_seconds)

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.child_process import ChildProcess
 from models.documents.limits import DocumentLimits
-from models.documents.text_layer import OwnWord, TextLayer
+from models.documents.text_layer import Bounds, OwnWord, TextLayer
 from models.errors import InvalidInputError, ModelError, UnsupportedInputError
 from models.types.pages import PixelArray
 
@@ -37,8 +37,8 @@ class PdfDocument:
         self._limits = limits
         self._param = param
         descriptor = file.fileno()
-        arguments = [descriptor, limits.max_pixels, limits.address_space]
-        self._child = ChildProcess(CHILD, arguments, inherited=[descriptor])
+        bounds = (limits.max_pixels, limits.address_space, limits.orphan_seconds)
+        self._child = ChildProcess(CHILD, [descriptor, *bounds], inherited=[descriptor])
         self._lock = threading.Lock()
         self._closed = False
         try:
@@ -55,7 +55,9 @@ class PdfDocument:
         try:
             width, height = map(int, reply["size"])
             lines = [[_word(word) for word in line] for line in reply["lines"]]
-            return TextLayer(width, height, lines, int(reply["unmapped"]), float(reply["pictures"]))
+            ends = [(_box(*first), _box(*last)) for first, last in reply["ends"]]
+            unmapped, pictures = int(reply["unmapped"]), float(reply["pictures"])
+            return TextLayer(width, height, lines, unmapped, pictures, ends)
         except (KeyError, TypeError, ValueError):
             raise self._damaged() from None
 
@@ -137,5 +139,9 @@ class PdfDocument:
 
 
 def _word(word: Any) -> OwnWord:
-    text, left, top, right, bottom = word
-    return str(text), float(left), float(top), float(right), float(bottom)
+    text, *box = word
+    return (str(text), *_box(*box))
+
+
+def _box(left: Any, top: Any, right: Any, bottom: Any) -> Bounds:
+    return float(left), float(top), float(right), float(bottom)

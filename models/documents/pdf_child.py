@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import resource
+import signal
 import struct
 import sys
 from typing import Any, BinaryIO
@@ -36,7 +37,6 @@ HYPHEN = 2
 """PDFium's code for a hyphen at the end of a line."""
 GAP_HEIGHTS = 1.2
 """A gap as wide as so many heights of the characters around it parts two columns."""
-
 
 Pixels = bytes | memoryview
 
@@ -74,9 +74,11 @@ class Pdf:
             raise Refused("damaged")
         characters, unmapped = _characters(text_page, page, (width, height))
         raw.FPDFText_ClosePage(text_page)
+        lines, ends = _lines(characters)
         return {
             "size": [width, height],
-            "lines": _lines(characters),
+            "lines": lines,
+            "ends": ends,
             "unmapped": unmapped,
             "pictures": _picture_share(page),
         }
@@ -97,10 +99,9 @@ class Pdf:
     def _size(self, index: int, dpi: int) -> tuple[int, int]:
         """Pixels, before the page is even parsed."""
         size = raw.FS_SIZEF()
-        if not raw.FPDF_GetPageSizeByIndexF(self._document, index, size):
-            raise Refused("damaged")
+        known = raw.FPDF_GetPageSizeByIndexF(self._document, index, size)
         points = (size.width, size.height)
-        if not all(math.isfinite(side) and side > 0 for side in points):
+        if not known or not all(math.isfinite(side) and side > 0 for side in points):
             raise Refused("damaged")
         width, height = (max(1, math.ceil(side * dpi / POINTS_PER_INCH)) for side in points)
         if width * height > self._max_pixels:
@@ -110,12 +111,12 @@ class Pdf:
     def _loaded(self, index: int) -> Any:
         if self._page is not None and self._index == index:
             return self._page
-        if self._page is not None:
-            raw.FPDF_ClosePage(self._page)
-            self._page = None
+        raw.FPDF_ClosePage(self._page)  # or nothing
+        self._page = None
         page = self._load(index)
-        if raw.FPDFPage_GetAnnotCount(page) > 0:
+        if _is_filled_in(page):
             # What has been filled into a form becomes text of the page, once it is loaded again.
+            _own_size(page)
             raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
             raw.FPDF_ClosePage(page)
             page = self._load(index)
@@ -142,12 +143,12 @@ def _runs_script(file: BinaryIO) -> bool:
         number = action["object"]
         if number is None:
             return SCRIPT in action["inline"]
-        return (
-            re.search(rb"\b%b\s+\d+\s+obj\b.{0,400}?%b" % (number, SCRIPT), data, re.S) is not None
-        )
+        look = rb"\b%b\s+\d+\s+obj\b.{0,400}?%b" % (number, SCRIPT)
+        return re.search(look, data, re.S) is not None
 
 
-Character = tuple[str, tuple[float, float, float, float] | None]
+Box = tuple[float, float, float, float]
+Character = tuple[str, Box | None]
 """The character, and its left, top, right and bottom in pixels unless it is white space."""
 
 
@@ -175,18 +176,13 @@ def _text(code: int) -> str:
     return chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
 
 
-def _box(
-    text_page: Any, index: int, page: Any, size: tuple[int, int]
-) -> tuple[float, float, float, float] | None:
+def _box(text_page: Any, index: int, page: Any, size: tuple[int, int]) -> Box | None:
     rect = raw.FS_RECTF()
     if not raw.FPDFText_GetLooseCharBox(text_page, index, rect):
         return None
-    corners = [
-        _device(page, size, rect.left, rect.top),
-        _device(page, size, rect.right, rect.bottom),
-    ]
-    xs, ys = zip(*corners, strict=True)
-    return float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))
+    x, y = _device(page, size, rect.left, rect.top)
+    u, v = _device(page, size, rect.right, rect.bottom)
+    return float(min(x, u)), float(min(y, v)), float(max(x, u)), float(max(y, v))
 
 
 def _device(page: Any, size: tuple[int, int], x: float, y: float) -> tuple[int, int]:
@@ -195,30 +191,51 @@ def _device(page: Any, size: tuple[int, int], x: float, y: float) -> tuple[int, 
     return left.value, top.value
 
 
-def _lines(characters: list[Character]) -> list[list[list[Any]]]:
+def _lines(characters: list[Character]) -> tuple[list[list[list[Any]]], list[list[Box]]]:
     """The words, [text, left, top, right, bottom], of each line, parted where columns lie side by
-    side."""
+    side; and where the first and the last character of each line are."""
     lines: list[list[list[Any]]] = []
+    ends: list[list[Box]] = []
     new_line = new_word = True
     for text, box in characters:
         if box is None:
             new_word = True
             new_line = new_line or text in "\r\n"
-        elif new_line or _is_apart(lines[-1][-1], box):
-            lines.append([[text, *box]])
-            new_line = new_word = False
-        elif new_word:
+            continue
+        if new_line or _is_apart(lines[-1][-1], box):
+            lines.append([])
+            ends.append([box, box])
+        if new_word or not lines[-1]:
             lines[-1].append([text, *box])
-            new_word = False
         else:
             word = lines[-1][-1]
             word[0] += text
             word[1:] = [*map(min, word[1:3], box[:2]), *map(max, word[3:], box[2:])]
-    return lines
+        ends[-1][1] = box
+        new_line = new_word = False
+    return lines, ends
 
 
-def _is_apart(word: list[Any], box: tuple[float, float, float, float]) -> bool:
+def _is_apart(word: list[Any], box: Box) -> bool:
     return bool(box[0] - word[3] > GAP_HEIGHTS * (box[3] - box[1]))
+
+
+def _is_filled_in(page: Any) -> bool:
+    """Whether something that is not of the page itself is drawn on it; links are not."""
+    for index in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
+        drawn = raw.FPDFAnnot_HasKey(annotation, b"AP")
+        raw.FPDFPage_CloseAnnot(annotation)
+        if drawn:
+            return True
+    return False
+
+
+def _own_size(page: Any) -> None:
+    """Flattening makes a page whose size is told by its parent one of the size of a letter."""
+    box = raw.FS_RECTF()
+    if raw.FPDF_GetPageBoundingBox(page, box):
+        raw.FPDFPage_SetCropBox(page, box.left, box.bottom, box.right, box.top)
 
 
 def _picture_share(page: Any) -> float:
@@ -251,11 +268,15 @@ def _answer(pdf: Pdf, request: dict[str, Any]) -> tuple[dict[str, Any], Pixels]:
         return {"error": "damaged"}, b""
 
 
-def serve(file: BinaryIO, requests: BinaryIO, replies: BinaryIO, max_pixels: int) -> None:
+def serve(file: BinaryIO, max_pixels: int, seconds: int) -> None:
+    """Ends the process when an answer takes so long: whoever should do so may be gone."""
     pdf = Pdf(file, max_pixels)
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(LENGTH.size):
         request = json.loads(requests.read(*LENGTH.unpack(header)))
+        signal.alarm(seconds)
         reply, pixels = _answer(pdf, request)
+        signal.alarm(0)
         text = json.dumps(reply).encode()
         replies.write(LENGTH.pack(len(text)) + text)
         replies.write(pixels)
@@ -263,7 +284,7 @@ def serve(file: BinaryIO, requests: BinaryIO, replies: BinaryIO, max_pixels: int
 
 
 def main() -> None:
-    descriptor, max_pixels, address_space = map(int, sys.argv[1:])
+    descriptor, max_pixels, address_space, seconds = map(int, sys.argv[1:])
     for limit, value in (
         (resource.RLIMIT_AS, address_space),
         (resource.RLIMIT_CORE, 0),
@@ -271,7 +292,7 @@ def main() -> None:
     ):
         resource.setrlimit(limit, (value, value))
     with os.fdopen(descriptor, "rb") as file:
-        serve(file, sys.stdin.buffer, sys.stdout.buffer, max_pixels)
+        serve(file, max_pixels, seconds)
 
 
 if __name__ == "__main__":

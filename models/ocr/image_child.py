@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import resource
+import signal
 import struct
 import sys
 import zlib
@@ -40,22 +41,25 @@ ORIENTATIONS = {
 
 
 def main() -> None:
-    max_pixels, address_space = int(sys.argv[1]), int(sys.argv[2])
+    max_pixels, address_space, seconds = map(int, sys.argv[1:])
     for limit, value in (
         (resource.RLIMIT_AS, address_space),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    _serve(sys.stdin.buffer, sys.stdout.buffer, max_pixels)
+    _serve(sys.stdin.buffer, sys.stdout.buffer, max_pixels, seconds)
 
 
-def _serve(requests: BinaryIO, replies: BinaryIO, max_pixels: int) -> None:
+def _serve(requests: BinaryIO, replies: BinaryIO, max_pixels: int, seconds: int = 0) -> None:
+    """Ends the process when an image takes so long: whoever should do so may be gone."""
     while header := requests.read(REQUEST.size):
         name, frame, length = REQUEST.unpack(header)
         data = requests.read(length)
         format_name = name.rstrip(b"\0").decode()
+        signal.alarm(seconds)
         status, width, height, pixels = _answer(data, format_name, frame, max_pixels)
+        signal.alarm(0)
         replies.write(REPLY.pack(status, width, height))
         replies.write(pixels)
         replies.flush()

@@ -7,6 +7,7 @@ child. Messages name sizes and limits, never a decoder's own words.
 
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ class ImageLimits:
     def address_space(self) -> int:
         """Bytes that a decoding process may map."""
         return BASE_ADDRESS_SPACE + BYTES_PER_PIXEL * self.max_pixels
+
+    @property
+    def orphan_seconds(self) -> int:
+        """After which such a process ends itself, should nobody be left to do so."""
+        return 2 * math.ceil(self.seconds)
 
 
 class ImageDecoder:
@@ -113,7 +119,8 @@ class _Child(ChildProcess):
     """One decoding process, used by one thread at a time."""
 
     def __init__(self, limits: ImageLimits) -> None:
-        super().__init__(CHILD, [limits.max_pixels, limits.address_space])
+        bounds = (limits.max_pixels, limits.address_space, limits.orphan_seconds)
+        super().__init__(CHILD, bounds)
 
     def decode(self, data: bytes, format_name: str, frame: int, limits: ImageLimits) -> PixelArray:
         with self.killed_after(limits.seconds):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import signal
 import struct
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.child_process import ChildProcess
 from models.documents import opening, pdf
 from models.documents.limits import DocumentLimits
 from models.documents.opening import Document, PdfPages, as_file, count_pages, open_document
@@ -92,6 +95,44 @@ def test_what_was_filled_into_a_form_is_text_of_the_page() -> None:
     assert 200 <= page.lines[1].polygon[0][0] <= 210
 
 
+@pytest.mark.parametrize(
+    "box", ["/MediaBox[0 0 500 900]", "/MediaBox[0 0 700 900]/CropBox[9 0 509 900]"]
+)
+def test_a_form_has_the_size_that_its_parent_tells(box: str) -> None:
+    with opened(form_pdf("Name", "Ada Lovelace", parent=box)) as document:
+        page = text_of(document)
+        pixels = document.picture(0).content
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.shape == (900, 500, 3)
+    assert (page.width, page.height, page.text) == (500, 900, "Name Ada Lovelace")
+    left, top = (72 - 9, 900 - 760) if "Crop" in box else (72, 900 - 760)
+    (x, y), _, (_, bottom), _ = page.lines[0].polygon
+    assert x == pytest.approx(left, abs=2)
+    assert y < top < bottom
+    rows, _ = np.nonzero(pixels.min(axis=2) < 128)
+    assert abs(rows.max() - top) < 12
+
+
+def test_what_is_drawn_nowhere_leaves_a_page_as_it_is() -> None:
+    """Links, for example."""
+    data = form_pdf("Name", "Ada", parent="/MediaBox[0 0 595 842]").replace(b"/AP<<", b"/XX<<")
+    with opened(data) as document:
+        page = text_of(document)
+    assert (page.width, page.height, page.text) == (595, 842, "Name")
+    (_, top), _, (_, bottom), _ = page.lines[0].polygon
+    assert top < 842 - 760 < bottom
+
+
+@pytest.mark.parametrize(("matrix", "turn"), [("0 1 -1 0", 3), ("0 -1 1 0", 1), ("1 0 0 1", 0)])
+def test_text_that_runs_up_or_down_says_so(matrix: str, turn: int) -> None:
+    content = f"BT /F1 12 Tf {matrix} 300 400 Tm (up and down) Tj ET".encode()
+    with opened(documents.pdf([content])) as document:
+        (line,) = text_of(document).lines
+    assert (line.text, line.turn) == ("up and down", turn)
+    middles = [sum(y for _, y in word.polygon) / 4 for word in line.words]
+    assert middles == sorted(middles, reverse=turn == 3)
+
+
 def test_positions_are_those_of_the_page_as_it_is_shown() -> None:
     """Turned by a quarter, cut, and with an origin of its own."""
     entries = "/Rotate 90/CropBox[50 100 550 800]"
@@ -104,6 +145,7 @@ def test_positions_are_those_of_the_page_as_it_is_shown() -> None:
     assert isinstance(pixels, np.ndarray)
     assert pixels.shape == (500, 700, 3)
     assert (page.width, page.height) == (700, 500)
+    assert page.lines[0].turn == 1
     rows, columns = np.nonzero(pixels.min(axis=2) < 128)
     corners = page.lines[0].polygon
     assert 0 <= corners[0][0] <= columns.max()
@@ -208,6 +250,21 @@ def test_closing_ends_a_page_that_is_being_rendered() -> None:
         thread.join(20)
         assert not thread.is_alive()
         assert isinstance(failures[0], UnsupportedInputError)
+
+
+def test_a_child_that_nobody_ends_ends_itself() -> None:
+    requests = ({"do": "open", "password": None}, {"do": "text", "page": 0, "dpi": 72})
+    with as_file(ENDLESS) as file:
+        arguments = [file.fileno(), 4_000_000, LIMITS.address_space, 1]
+        child = ChildProcess(pdf.CHILD, arguments, inherited=[file.fileno()])
+        for request in requests:
+            text = json.dumps(request).encode()
+            child.send(len(text).to_bytes(4, "little"), text)
+        assert json.loads(child.receive(int.from_bytes(child.receive(4), "little"))) == {"pages": 1}
+        with pytest.raises(EOFError):
+            child.receive(4)
+        assert child._process.wait(60) == -signal.SIGALRM
+        child.stop()
 
 
 LOOP = [

@@ -97,3 +97,17 @@ def test_each_orientation_is_undone(orientation: int) -> None:
     turned = image_child._upright(stored)
     assert turned.size == upright.size
     assert turned.tobytes() == upright.tobytes()
+
+
+def test_a_clock_runs_while_an_image_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def answer(*given: object) -> tuple[int, int, int, bytes]:
+        seen.append(given[0])
+        return image_child.UNREADABLE, 0, 0, b""
+
+    monkeypatch.setattr(image_child.signal, "alarm", seen.append)
+    monkeypatch.setattr(image_child, "_answer", answer)
+    sent = REQUEST.pack(b"PNG", 0, 1) + b"x"
+    image_child._serve(io.BytesIO(sent), io.BytesIO(), 100, 7)
+    assert seen == [7, b"x", 0]

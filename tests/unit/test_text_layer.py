@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.documents.selection import parse_pages, select_pages
-from models.documents.text_layer import MAX_LINES, TextLayer
+from models.documents.text_layer import MAX_LINES, Bounds, TextLayer, turn_of
 from models.errors import InvalidInputError
 
 
@@ -88,3 +88,19 @@ def test_all_pages_when_none_are_named() -> None:
 
 def test_a_page_named_often_counts_once() -> None:
     assert select_pages(parse_pages([1] * 100), 3, max_pages=1) == [1]
+
+
+@pytest.mark.parametrize(
+    ("last", "turn"),
+    [
+        ((0, 0, 5, 10), 0),
+        ((90, 3, 95, 13), 0),
+        ((5, -4, 8, 3), 0),  # an exponent
+        ((0, 90, 5, 100), 1),
+        ((1, -90, 6, -80), 3),
+    ],
+)
+def test_lines_are_turned_as_their_ends_say(last: Bounds, turn: int) -> None:
+    assert turn_of((0, 0, 5, 10), last) == turn
+    page = TextLayer(99, 99, [[("ab", 0, 0, 9, 9)]], 0, 0, [((0, 0, 5, 10), last)]).page()
+    assert page.lines[0].turn == turn
