@@ -7,6 +7,7 @@ not, since rows are what matters there. The text may be slightly rotated.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,12 @@ MAX_SPANNING_SHARE = 0.34
 """Titles and footers may cross a gutter, but only so many of all boxes."""
 MIN_GUTTER_HEIGHTS = 0.7
 SAME_LINE_OVERLAP = 0.5
+THINNEST = 1e-6
+"""Of a line: that of a dot rounds to nothing."""
+MAX_COLUMNS = 12
+"""Beside or within each other; what is left then is read row by row."""
+MAX_GUTTERS = 48
+"""Strips that are looked at, those that the fewest boxes cross first: strangers draw thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,9 @@ def _upright_boxes(polygons: Sequence[Polygon]) -> list[_Box]:
     return [_Box(index, *map(float, (*low[index], *high[index]))) for index in range(len(polygons))]
 
 
-def _ordered(boxes: list[_Box]) -> list[list[_Box]]:
-    gutter = _gutter(boxes)
+def _ordered(boxes: list[_Box], columns: int = MAX_COLUMNS) -> list[list[_Box]]:
+    """Their lines, of so many columns at most."""
+    gutter = _gutter(boxes) if columns > 1 else None
     if gutter is None:
         return _lines(boxes)
     spanning = [box for box in boxes if box.left < gutter < box.right]
@@ -97,38 +105,46 @@ def _ordered(boxes: list[_Box]) -> list[list[_Box]]:
     for line in _lines(spanning):
         above = [box for box in rest if box.middle < line[0].middle]
         rest = [box for box in rest if box.middle >= line[0].middle]
-        ordered += [*_side_by_side(above, gutter), line]
-    return ordered + _side_by_side(rest, gutter)
+        ordered += [*_side_by_side(above, gutter, columns - 1), line]
+    return ordered + _side_by_side(rest, gutter, columns - 1)
 
 
-def _side_by_side(boxes: list[_Box], gutter: float) -> list[list[_Box]]:
+def _side_by_side(boxes: list[_Box], gutter: float, columns: int) -> list[list[_Box]]:
     left = [box for box in boxes if box.right <= gutter]
     right = [box for box in boxes if box.right > gutter]
-    return (_ordered(left) if left else []) + (_ordered(right) if right else [])
+    return [line for side in (left, right) if side for line in _ordered(side, columns)]
 
 
 def _lines(boxes: list[_Box]) -> list[list[_Box]]:
     """Boxes grouped into lines, top to bottom, each left to right."""
     lines: list[list[_Box]] = []
+    tops: list[float] = []  # of the last line, in order: there may be thousands of boxes on one
+    bottoms: list[float] = []
     for box in sorted(boxes, key=lambda box: box.middle):
-        if lines and _on_one_line(lines[-1], box):
+        if lines and _on_one_line(_median(tops), _median(bottoms), box):
             lines[-1].append(box)
         else:
             lines.append([box])
+            tops, bottoms = [], []
+        insort(tops, box.top)
+        insort(bottoms, box.bottom)
     return [sorted(line, key=lambda box: box.left) for line in lines]
 
 
-def _on_one_line(line: list[_Box], box: _Box) -> bool:
-    top = median(other.top for other in line)
-    bottom = median(other.bottom for other in line)
+def _on_one_line(top: float, bottom: float, box: _Box) -> bool:
     overlap = min(bottom, box.bottom) - max(top, box.top)
     return overlap > SAME_LINE_OVERLAP * min(bottom - top, box.height)
+
+
+def _median(ordered: Sequence[float]) -> float:
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _gutter(boxes: list[_Box]) -> float | None:
     """The x of a gutter between two columns of running text, or None."""
     candidates = _low_coverage(boxes)
-    for _, _, position in sorted(candidates):
+    for _, _, position in sorted(candidates)[:MAX_GUTTERS]:
         left = [box for box in boxes if box.right <= position]
         right = [box for box in boxes if box.left >= position]
         if _is_running_text(left) and _is_running_text(right):
@@ -152,7 +168,7 @@ def _is_running_text(boxes: list[_Box]) -> bool:
     lines = _lines(boxes)
     if len(lines) < MIN_COLUMN_LINES:
         return False
-    extents = [line[-1].right - line[0].left for line in lines]
+    extents = [max(line[-1].right - line[0].left, THINNEST) for line in lines]
     printed = [sum(box.right - box.left for box in line) for line in lines]
     heights = [box.height for box in boxes]
     # a row of cells is as long as a line of text, but mostly white

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from models.ocr.reading_order import Polygon, reading_lines, reading_order
+from models.ocr.reading_order import MAX_GUTTERS, Polygon, reading_lines, reading_order
 from models.types.pages import Page, TextLine
 
 HEIGHT = 20.0
@@ -82,3 +82,28 @@ def test_boxes_of_one_printed_line_belong_together() -> None:
         tuple(TextLine(text, 1.0, polygon, continues) for text, continues, polygon in texts),
     )
     assert page.text == "Total 12.50\nThank you"
+
+
+def test_boxes_that_rounding_has_left_no_width_are_no_column() -> None:
+    dots = [box(0, 2 * HEIGHT * i, 0) for i in range(3)]
+    assert sorted(reading_order([*dots, *column(100, 0, 3)])) == list(range(6))
+
+
+def test_of_many_gaps_only_the_clearest_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    def count(boxes: list[object]) -> bool:
+        looked_at.append(len(boxes))
+        return False
+
+    monkeypatch.setattr("models.ocr.reading_order._is_running_text", count)
+    boxes = [box(3 * HEIGHT * i, 0, HEIGHT) for i in range(500)]
+    assert reading_order(boxes) == list(range(500))
+    assert len(looked_at) <= MAX_GUTTERS
+
+
+def test_hundreds_of_columns_are_read() -> None:
+    columns = [column(500 * i, 0, 3) for i in range(700)]
+    order = reading_order([polygon for lines in columns for polygon in lines])
+    assert order[:30] == list(range(30))
+    assert sorted(order) == list(range(2100))
