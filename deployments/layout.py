@@ -15,6 +15,8 @@ LAYOUT, TABLES = "layout", "tables"
 
 
 OPTIONS = (LAYOUT, TABLES)
+BOUNDS = ("max_pixels", "max_queued")
+"""Options that hold for the whole of a request, whichever of the engines gets it first."""
 
 
 def page_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) -> TextRecognizer:
@@ -34,7 +36,8 @@ def page_recognizer(spec: ModelSpec, config: AppConfig, resources: Resources) ->
     detector = LayoutDetector(_asset(layout, config), threads)
     reader = None if tables is None else TableReader(_asset(tables, config), threads)
     lines = text_recognizer(plain, config, resources)
-    return LayoutRecognizer(lines, detector, reader, n_threads=threads)
+    bounds = {name: options[name] for name in BOUNDS if name in options}
+    return LayoutRecognizer(lines, detector, reader, n_threads=threads, **bounds)
 
 
 def _asset(name: object, config: AppConfig) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from models.base import TextRecognizer
-from models.errors import ModelError, OverloadedError
+from models.errors import EngineDeadError, ModelError, OverloadedError
 from models.ocr.images import ImageDecoder, ImageLimits
 from models.ocr.page_batches import OcrAnswer
 from models.types.pages import OcrRequest, OcrResult, PixelArray, Region, TableCell
@@ -24,6 +24,7 @@ MAX_OVERLAP = 0.08
 """Of neighbouring cells, on average, as a share of the narrower one."""
 AT_ONCE = 32
 """Requests that are decoded, or wait for their lines; more wait before that."""
+CLOSED = "The engine has been closed."
 
 
 class Detector(Protocol):
@@ -79,8 +80,14 @@ class LayoutRecognizer:
             if self._waiting and self._waiting + pages > self._max_queued:
                 raise OverloadedError("Too many pages are waiting.")
             self._waiting += pages
-        answer: OcrAnswer = self._threads.submit(self._answers, list(requests))
-        answer.add_done_callback(lambda _: self._left(pages))
+        answer: OcrAnswer = Future()
+        try:
+            work = self._threads.submit(self._answers, list(requests), answer)
+        except RuntimeError:
+            self._left(pages)
+            raise EngineDeadError(CLOSED) from None
+        work.add_done_callback(lambda done: self._pass_on(done, answer, pages))
+        _cancel_with(answer, work)
         return answer
 
     def close(self) -> None:
@@ -88,15 +95,31 @@ class LayoutRecognizer:
         self._threads.shutdown(cancel_futures=True)
         self._decoder.close()
 
+    def _pass_on(self, work: OcrAnswer, answer: OcrAnswer, pages: int) -> None:
+        self._left(pages)
+        if not answer.set_running_or_notify_cancel():
+            return
+        error = EngineDeadError(CLOSED) if work.cancelled() else work.exception()
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(work.result())
+
     def _left(self, pages: int) -> None:
         with self._lock:
             self._waiting -= pages
 
-    def _answers(self, requests: list[OcrRequest]) -> list[OcrResult | ModelError]:
+    def _answers(
+        self, requests: list[OcrRequest], answer: OcrAnswer
+    ) -> list[OcrResult | ModelError]:
         decoded = [self._decoded(request) for request in requests]
         good = [request for request in decoded if isinstance(request, OcrRequest)]
         reading = self._lines.submit(good)
-        regions = [list(map(self._regions, request.images)) for request in good]
+        _cancel_with(answer, reading)
+        regions = [
+            [self._regions(image) for image in request.images if not answer.cancelled()]
+            for request in good
+        ]
         read = iter(zip(reading.result(), regions, strict=True))
         return [
             request if isinstance(request, ModelError) else _joined(*next(read))
@@ -157,3 +180,8 @@ def _joined(
         return result
     pages = zip(result.pages, regions, strict=True)
     return OcrResult(tuple(replace(page, regions=found) for page, found in pages))
+
+
+def _cancel_with(answer: OcrAnswer, work: OcrAnswer) -> None:
+    """Nobody waits for the work any more once the answer is cancelled."""
+    answer.add_done_callback(lambda done: work.cancel() if done.cancelled() else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from unittest.mock import Mock
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from models.base import TextRecognizer
-from models.errors import ModelError, OverloadedError, UnsupportedInputError
+from models.errors import EngineDeadError, ModelError, OverloadedError, UnsupportedInputError
 from models.layout.picodet import boxes_of, surest
 from models.layout.recognizer import LayoutRecognizer
 from models.layout.slanet import cells_of_tokens
@@ -87,6 +88,42 @@ def test_more_pages_than_may_wait_are_refused() -> None:
         assert len(answer.result(60)) == 1
     engine.close()
     lines.close.assert_called_once_with()
+
+
+class Slow(Regions):
+    """Waits at its first page until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.pages = 0
+
+    def regions(self, pixels: PixelArray) -> tuple[Region, ...]:
+        self.pages += 1
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super().regions(pixels)
+
+
+def test_nothing_more_is_read_for_whoever_has_left() -> None:
+    reading: Future[list[OcrResult | ModelError]] = Future()
+    lines = Mock(TextRecognizer)
+    lines.submit.return_value = reading
+    detector = Slow()
+    engine = LayoutRecognizer(lines, detector, n_threads=1, max_queued=2)
+    blank = np.zeros((8, 8, 3), np.uint8)
+    answer = engine.submit([OcrRequest((blank, blank))])
+    assert detector.begun.wait(60)
+    assert answer.cancel()
+    assert reading.cancelled()
+    detector.go_on.set()
+    engine.close()
+    assert detector.pages == 1
+
+
+def test_a_closed_engine_says_so(recognizer: LayoutRecognizer) -> None:
+    recognizer.close()
+    with pytest.raises(EngineDeadError):
+        recognizer.submit([OcrRequest((picture(8, 8),))])
 
 
 TABLE = [*row(400, (50, "a"), (300, "b")), *row(430, (50, "c"), (300, "d"))]

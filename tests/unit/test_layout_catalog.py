@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from config.catalog import ModelSpec
 from config.settings import AppConfig
 from deployments.engines import Resources
 from deployments.layout import page_recognizer
 from models.base import TextRecognizer
-from models.errors import ModelLoadError
+from models.errors import InvalidInputError, ModelLoadError
 from models.toy.ocr import ToyTextRecognizer
+from models.types.pages import OcrRequest
+from tests.rendered_pages import encoded
 
 
 def recognizer(tmp_path: Path, **options: Any) -> TextRecognizer:
@@ -55,3 +58,28 @@ def test_options_that_name_no_model_are_refused(
 def test_offline_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="layout-cdla"):
         recognizer(tmp_path, layout="layout-cdla")
+
+
+class Nothing:
+    """A detector that needs no weights."""
+
+    memory_bytes = 0
+
+    def __init__(self, file: Path, n_threads: int) -> None:
+        pass
+
+    def regions(self, pixels: Any) -> tuple[()]:
+        return ()
+
+
+def test_the_bounds_of_an_entry_hold_with_layout_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.layout._asset", lambda name, config: tmp_path)
+    monkeypatch.setattr("models.layout.picodet.LayoutDetector", Nothing)
+    engine = recognizer(tmp_path, layout="layout-cdla", max_pixels=100, max_queued=1)
+    picture = encoded(Image.new("L", (11, 10)))
+    (refused,) = engine.submit([OcrRequest((picture,))]).result(60)
+    assert isinstance(refused, InvalidInputError)
+    assert "the limit is 100 pixels" in refused.message
+    engine.close()
