@@ -44,6 +44,8 @@ class Ocr(ModelReplica[TextRecognizer | DocumentModel]):
         self._files = FileStore.of(config)
         self._limits = document_limits(config)
         self._open_documents = asyncio.Semaphore(config.documents.max_open)
+        self._open_pictures = asyncio.Semaphore(config.documents.max_open)
+        """Apart from those that are read: whoever reads a document may ask for its pictures."""
 
     def load(self, spec: ModelSpec) -> TextRecognizer | DocumentModel:
         if spec.reads_documents:
@@ -109,16 +111,18 @@ class Ocr(ModelReplica[TextRecognizer | DocumentModel]):
 
     async def page_images(self, request: DocumentRequest) -> AsyncGenerator[tuple[int, bytes]]:
         """Number and PNG file of each page; needs no model. Raises ModelError."""
-        async with self._opened(request) as document:
+        async with self._opened(request, self._open_pictures) as document:
             for index in document.selected:
                 page = await asyncio.to_thread(document.picture, index)
                 if not isinstance(page.content, Page):
                     yield index, await asyncio.to_thread(png, page.content)
 
     @asynccontextmanager
-    async def _opened(self, request: DocumentRequest) -> AsyncGenerator[Document]:
+    async def _opened(
+        self, request: DocumentRequest, slots: asyncio.Semaphore | None = None
+    ) -> AsyncGenerator[Document]:
         """The document; it is closed, which ends its process, before the file is."""
-        async with self._open_documents:
+        async with slots or self._open_documents:
             stack = ExitStack()
             opening = asyncio.ensure_future(asyncio.to_thread(self._open, request, stack))
             try:

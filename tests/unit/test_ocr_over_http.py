@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +346,17 @@ NAMES = [
 def test_names_of_files_mean_nothing(client: TestClient, name: str) -> None:
     plain = client.post("/v1/ocr", files={"file": ("a.png", SQUARE)})
     assert client.post("/v1/ocr", files={"file": (name, SQUARE)}).json() == plain.json()
+
+
+async def test_pictures_of_a_document_can_be_had_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("deployments.replica.ray.get_gpu_ids", list)
+    config = config_of(tmp_path, documents=DocumentSettings(dpi=72, max_open=1, pages_in_flight=1))
+    replica = Ocr([spec(MODEL, "ocr")], config)
+    request = DocumentRequest(MIXED, 72)
+    async with asyncio.timeout(60), aclosing(replica.read_document(MODEL, request)) as pages:
+        assert (await anext(pages)).index == 0
+        async with aclosing(replica.page_images(request)) as pictures:
+            assert [number async for number, _ in pictures] == [0, 1, 2]
+    await asyncio.to_thread(replica.shutdown)
