@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from models.page_formats.jpeg import jpeg
+
 JPEG_QUALITY = 90
 
 
@@ -14,10 +16,4 @@ def crops(picture: bytes, boxes: Sequence[tuple[int, int, int, int]]) -> list[by
     """JPEG files of the boxes (left, top, right, bottom) of an image file. Blocking."""
     with Image.open(io.BytesIO(picture)) as image:
         pixels = image.convert("RGB")
-    return [_jpeg(pixels.crop(box)) for box in boxes]
-
-
-def _jpeg(pixels: Image.Image) -> bytes:
-    out = io.BytesIO()
-    pixels.save(out, "JPEG", quality=JPEG_QUALITY)
-    return out.getvalue()
+    return [jpeg(pixels.crop(box), JPEG_QUALITY) for box in boxes]

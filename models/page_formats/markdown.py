@@ -11,8 +11,9 @@ from models.page_formats.tables import markdown_table
 from models.types.pages import Page
 
 GAP = "\n\n"
-MARKUP = re.compile(r"^(#{1,6}\s|>|```|\+\s)")
-"""What a paragraph must not begin with."""
+MARKUP = re.compile(r"^(#{1,6}\s|>|```|~~~|\+\s|[-=*_][-=*_\s]*$)")
+"""What a line of a paragraph must not begin with, or be: a row of dashes makes a title of the line
+above it."""
 
 
 def page_markdown(page: Page) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from models.page_formats.geometry import Polygon, along_text, printed_rows, words_of
 from models.page_formats.glyphless import ADVANCE, DESCENT, UNITS, GlyphlessFont
+from models.page_formats.jpeg import jpeg, storable
 from models.types.pages import DocumentPage, Page
 
 POINTS_PER_INCH = 72
@@ -109,16 +110,14 @@ def _distance(first: tuple[float, float], second: tuple[float, float]) -> float:
 def _picture(pdf: Pdf, data: bytes) -> Stream:
     """As JPEG, in shades of grey where it has no colours."""
     with Image.open(io.BytesIO(data)) as image:
-        pixels = image.convert("RGB")
+        pixels = storable(image.convert("RGB"))
     red, green, blue = pixels.split()
     if red.tobytes() == green.tobytes() == blue.tobytes():
         pixels = red
-    out = io.BytesIO()
-    pixels.save(out, "JPEG", quality=JPEG_QUALITY)
     colours = Name.DeviceGray if pixels.mode == "L" else Name.DeviceRGB
     return Stream(
         pdf,
-        out.getvalue(),
+        jpeg(pixels, JPEG_QUALITY),
         Type=Name.XObject,
         Subtype=Name.Image,
         Width=pixels.width,

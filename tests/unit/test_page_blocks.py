@@ -75,6 +75,12 @@ def test_text_that_looks_like_markup_is_escaped() -> None:
     )
 
 
+@pytest.mark.parametrize("rule", ["-", "--------", "=====", "*****", "___", "~~~~"])
+def test_rules_of_characters_make_no_titles(rule: str) -> None:
+    lines = [line(text, 0, 25 * place) for place, text in enumerate(("Total", rule, "12.50"))]
+    assert page_markdown(page(*lines)) == f"Total\n\\{rule}\n12.50"
+
+
 def test_labels_and_values_of_three_rows_are_a_table_and_of_two_are_not() -> None:
     rows = [row(30 * place, (0, f"label {place}"), (300, "value")) for place in range(3)]
     assert kinds(*rows[0], *rows[1]) == ["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from math import cos, radians, sin
@@ -12,7 +13,9 @@ import pypdfium2
 import pytest
 from PIL import Image
 
+from models.page_formats.crops import crops
 from models.page_formats.glyphless import GlyphlessFont
+from models.page_formats.jpeg import LONGEST
 from models.page_formats.pdf import SearchablePdf
 from models.types.pages import DocumentPage, Page, TextLine, Word
 from tests.rendered_pages import encoded
@@ -160,3 +163,15 @@ def test_sideways_boxes_say_where_their_text_begins(turn: int) -> None:
     share = 300 * 2 / 7
     place = (160, 100, 200, 100 + share) if turn == 1 else (160, 400 - share, 200, 400)
     assert place_of(data, "up") == pytest.approx(place, abs=1)
+
+
+def test_pictures_longer_than_jpeg_has_sides_are_smaller() -> None:
+    picture = encoded(Image.new("RGB", (70_000, 20), "navy"))
+    pdf = SearchablePdf()
+    pdf.add(DocumentPage(0, Page(70_000, 20, ()), None), picture)
+    with pypdfium2.PdfDocument(pdf.finish()) as document:
+        assert document[0].get_width() == pytest.approx(842)
+        assert document[0].render(scale=4).to_pil().convert("RGB").getpixel((9, 0))[2] > 100
+    (cut,) = crops(picture, [(0, 0, 70_000, 10)])
+    with Image.open(io.BytesIO(cut)) as image:
+        assert image.size == (LONGEST, round(10 * LONGEST / 70_000))
