@@ -7,6 +7,7 @@ wins, then the first that no other field has taken.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,7 @@ class PageWords:
                 found = [_Word(w, page.index, len(self._rows), letters_of(w.text)) for w in words]
                 self._rows.append({word.letters for word in found})
                 self._words += [word for word in found if word.letters]
+        self._letters, self._starts = _joined(self._words)
         self._taken: set[tuple[int, int]] = set()
         self._fuzzy_words = 0
 
@@ -75,7 +77,7 @@ class PageWords:
         if isinstance(value, str):
             matches = list(self._texts(letters_of(value)))
         else:
-            matches = list(self._numbers(float(value)))
+            matches = list(self._numbers(_float(value)))
         if not matches:
             return None
         names = set(re.findall(r"\w{2,}", key.replace("_", " ").casefold()))
@@ -98,12 +100,18 @@ class PageWords:
     def _texts(self, wanted: str) -> Iterator[_Match]:
         if not wanted:
             return
-        exact = [
-            _Match(start, stop, 1.0)
-            for start, stop, letters in self._windows(len(wanted), len(wanted))
-            if letters == wanted
-        ]
+        exact = list(self._exact(wanted))
         yield from exact or self._similar(wanted)
+
+    def _exact(self, wanted: str) -> Iterator[_Match]:
+        """Whole words of one page whose letters are these."""
+        place = self._letters.find(wanted)
+        while place >= 0:
+            start = self._starts.get(place)
+            stop = self._starts.get(place + len(wanted))
+            if start is not None and stop is not None:
+                yield _Match(start, stop, 1.0)
+            place = self._letters.find(wanted, place + 1)
 
     def _similar(self, wanted: str) -> Iterator[_Match]:
         if not MIN_FUZZY_CHARS <= len(wanted) <= MAX_FUZZY_CHARS:
@@ -112,28 +120,31 @@ class PageWords:
         if self._fuzzy_words > MAX_FUZZY_WORDS:
             return
         pairs = _pairs(wanted)
-        shortest, longest = int(MIN_SIMILARITY * len(wanted)), int(len(wanted) / MIN_SIMILARITY)
-        for start, stop, letters in self._windows(shortest, longest, beginning=pairs):
-            others = _pairs(letters)
-            similarity = 2 * len(pairs & others) / (len(pairs) + len(others))
-            if similarity >= MIN_SIMILARITY:
-                yield _Match(start, stop, similarity)
-
-    def _windows(
-        self, shortest: int, longest: int, beginning: set[str] | None = None
-    ) -> Iterator[tuple[int, int, str]]:
-        """Neighbouring words of one page whose letters together are so many."""
+        lengths = range(int(MIN_SIMILARITY * len(wanted)), int(len(wanted) / MIN_SIMILARITY) + 1)
         for start, first in enumerate(self._words):
-            if beginning is not None and beginning.isdisjoint(_pairs(first.letters)):
-                continue
-            letters = ""
-            for stop in range(start, len(self._words)):
-                word = self._words[stop]
-                letters += word.letters
-                if word.page != first.page or len(letters) > longest:
-                    break
-                if len(letters) >= shortest:
-                    yield start, stop + 1, letters
+            if not pairs.isdisjoint(_pairs(first.letters)):
+                yield from self._similar_from(start, pairs, lengths)
+
+    def _similar_from(self, start: int, wanted: set[str], lengths: range) -> Iterator[_Match]:
+        """Neighbouring words of one page from this one on, whose letters together are so many."""
+        unlike = 2 * len(wanted) * (1 / MIN_SIMILARITY - 1)  # with more pairs of others, none is
+        seen: set[str] = set()
+        size = common = 0
+        last = ""
+        for stop in range(start, len(self._words)):
+            word = self._words[stop]
+            size += len(word.letters)
+            if word.page != self._words[start].page or size >= lengths.stop:
+                return
+            added = _pairs(last + word.letters) - seen
+            seen |= added
+            common += len(added & wanted)
+            last = word.letters[-1]
+            if len(seen) - common > unlike:
+                return
+            similarity = 2 * common / (len(wanted) + len(seen))
+            if size in lengths and similarity >= MIN_SIMILARITY:
+                yield _Match(start, stop + 1, similarity)
 
     def _numbers(self, wanted: float) -> Iterator[_Match]:
         for start, first in enumerate(self._words):
@@ -157,3 +168,29 @@ def letters_of(text: str) -> str:
 
 def _pairs(letters: str) -> set[str]:
     return {letters[index : index + 2] for index in range(len(letters) - 1)} or {letters}
+
+
+def _joined(words: Sequence[_Word]) -> tuple[str, dict[int, int]]:
+    """The letters of all words, pages parted by a line break, and the number of the word that each
+    place is the beginning of, or the end of the one before it."""
+    parts: list[str] = []
+    starts: dict[int, int] = {}
+    place = 0
+    for index, word in enumerate(words):
+        starts[place] = index
+        if index and word.page != words[index - 1].page:
+            parts.append("\n")
+            place += 1
+            starts[place] = index
+        parts.append(word.letters)
+        place += len(word.letters)
+    starts[place] = len(words)
+    return "".join(parts), starts
+
+
+def _float(value: float) -> float:
+    """NaN, which equals nothing, for an integer that no printed number reaches."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

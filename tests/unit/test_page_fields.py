@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from math import exp, log
 
 import pytest
 
 from models.page_fields.json_leaves import Leaf, leaves
-from models.page_fields.matching import PageWords
+from models.page_fields.matching import MIN_SIMILARITY, PageWords
 from models.page_fields.printed_numbers import numbers_in
 from models.page_fields.token_scores import TokenScores
 from models.types.generation import TokenLogprob
@@ -153,3 +154,45 @@ def test_looking_for_similar_words_has_an_end(monkeypatch: pytest.MonkeyPatch) -
     found = [words.find("Muller and Sons Limited") is not None for _ in range(4)]
     assert found == [True, True, False, False]
     assert words.find("muller and sons limted") is not None
+
+
+def test_an_integer_that_no_float_reaches_is_found_nowhere() -> None:
+    assert PageWords(PAGES).find(10**400) is None
+
+
+def test_a_value_is_whole_words_of_one_page() -> None:
+    words = PageWords(document(page(line("carpet no", 0, 0)), page(line("we were", 0, 0))))
+    assert words.find("pet no") is None
+    assert words.find("no we") is None
+    assert words.find("car") is None
+    place = words.find("we were")
+    assert place is not None
+    assert (place.page, place.text) == (1, "we were")
+
+
+def test_similar_words_are_those_that_have_most_pairs_of_letters_in_common() -> None:
+    rng = random.Random(5)
+    for _ in range(200):
+        texts = ["".join(rng.choices("abc", k=rng.randint(1, 4))) for _ in range(12)]
+        wanted = "".join(rng.choices("abc", k=9))
+        words = PageWords(document(page(line(" ".join(texts), 0, 0))))
+        place = words.find(wanted)
+        windows = ["".join(texts[i:j]) for i in range(12) for j in range(i + 1, 13)]
+        starts = [texts[i] for i in range(12) for _ in range(i + 1, 13)]
+        chances = [
+            _dice(wanted, window)
+            for window, start in zip(windows, starts, strict=True)
+            if 7 <= len(window) <= 11 and (_pairs(start) & _pairs(wanted) or wanted == window)
+        ]
+        best = max(chances, default=0.0)
+        assert (place is not None) == (best >= MIN_SIMILARITY)
+        if place is not None:
+            assert _dice(wanted, place.text.replace(" ", "")) == pytest.approx(best)
+
+
+def _pairs(letters: str) -> set[str]:
+    return {letters[index : index + 2] for index in range(len(letters) - 1)}
+
+
+def _dice(one: str, other: str) -> float:
+    return 2 * len(_pairs(one) & _pairs(other)) / (len(_pairs(one)) + len(_pairs(other)))
