@@ -76,29 +76,37 @@ class DonutModel(DocumentEngine):
             for place, page in enumerate(pages)
             for question in page.asked.questions or ("",)
         ]
+        answers: dict[int, PageAnswers] = {}
+        for part in self._parts(jobs):
+            done = self._done(seen, [jobs[number] for number in part])
+            answers.update(zip(part, done, strict=True))
         found: list[list[PageAnswers]] = [[] for _ in pages]
-        alike = sorted(
-            jobs, key=lambda job: job.kind
-        )  # stable: a page's questions keep their order
-        for _, group in groupby(alike, key=lambda job: job.kind):
-            for job, answers in self._done(seen, list(group)):
-                found[job.page].append(answers)
-        return [_together(answers) for answers in found]
+        for number, job in enumerate(jobs):
+            found[job.page].append(answers[number])
+        return [_together(of_page) for of_page in found]
 
-    def _done(self, seen: torch.Tensor, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, PageAnswers]]:
-        """Jobs of one kind."""
+    def _parts(self, jobs: Sequence[_Job]) -> Iterator[list[int]]:
+        """Numbers of jobs of one kind, of a batch at most: each takes memory for a whole page."""
+        alike = sorted(range(len(jobs)), key=lambda number: jobs[number].kind)
+        for _, group in groupby(alike, key=lambda number: jobs[number].kind):
+            numbers = list(group)
+            for start in range(0, len(numbers), self._batch_pages):
+                yield numbers[start : start + self._batch_pages]
+
+    def _done(self, seen: torch.Tensor, jobs: Sequence[_Job]) -> Iterator[PageAnswers]:
+        """Of jobs of one kind, in their order."""
         task, prompts = jobs[0].task, [job.ids for job in jobs]
         seen = seen[[job.page for job in jobs]]
         if task == "classification":
             classes = self._writer.tokens.classes
             scores = self._writer.next_token(seen, prompts[0], list(classes))
-            for job, row in zip(jobs, scores.tolist(), strict=True):
+            for row in scores.tolist():
                 labels = tuple(zip(classes.values(), row, strict=True))
-                yield job, PageAnswers(labels=labels, completion_tokens=1)
+                yield PageAnswers(labels=labels, completion_tokens=1)
             return
         limit = self._limit(prompts[0], task)
         for job, pieces in zip(jobs, self._writer.write(seen, prompts, limit), strict=True):
-            yield job, self._reply(job, pieces) if task == "vqa" else self._extract(pieces)
+            yield self._reply(job, pieces) if task == "vqa" else self._extract(pieces)
 
     def _reply(self, job: _Job, pieces: Sequence[Piece]) -> PageAnswers:
         """The answer is what comes before the end of its field, or of all."""

@@ -15,6 +15,7 @@ from models.document_models.donut_prompts import CATEGORY, DonutTokens
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.image_to_text import FAMILY, PAGE_ENCODERS, Chances
+from models.ocr.page_shapes import with_bounded_shapes
 from models.transformers_loading import (
     load_fast_tokenizer,
     load_image_processor,
@@ -37,7 +38,7 @@ class DonutWriter:
             raise ModelLoadError("the encoder does not see whole pages: this is no Donut")
         self._tokenizer = load_fast_tokenizer(path)
         self._reader = own_copy(self._tokenizer)
-        self._processor = load_image_processor(path)
+        self._processor = with_bounded_shapes(load_image_processor(path))
         settings = self.network.generation_config
         start, ends = settings.decoder_start_token_id, settings.eos_token_id
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])

@@ -13,6 +13,8 @@ from models.torch_cpu import use_cpu_threads
 from models.types.pages import DocumentQuestions, DocumentTask, PageAnswers, PageQuestions
 
 Answers = Sequence[PageAnswers | ModelError]
+PASS_SECONDS = 30.0
+"""What one pass over a page may take on one busy CPU core: seeing all of it is a single step."""
 
 
 class DocumentEngine:
@@ -33,12 +35,16 @@ class DocumentEngine:
     ) -> None:
         self.document_tasks = tuple(tasks)
         self._memory_bytes: int = sum(tensor.nbytes for tensor in network.state_dict().values())
+        self._batch_pages = batch_pages
         self._n_threads = n_threads
         self._batcher: DynamicBatcher[PageQuestions, PageAnswers] = DynamicBatcher(
             self._run,
             cost=lambda page: max(1, len(page.asked.questions)),
             limits=BatchLimits(
-                batch_cost=batch_pages, batch_items=batch_pages, queued_cost=max_queued
+                batch_cost=batch_pages,
+                batch_items=batch_pages,
+                queued_cost=max_queued,
+                unit_seconds=PASS_SECONDS,
             ),
             name="documents",
         )

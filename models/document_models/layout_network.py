@@ -95,16 +95,32 @@ class LayoutNetwork:
         `pictures`: RGB, of the window's page. Windows of similar length are computed together.
         """
         found: list[Scores | None] = [None] * len(windows)
+        seen = self._seen(pictures)
         order = sorted(range(len(windows)), key=lambda place: len(windows[place]))
         for start in range(0, len(order), self._batch_windows):
             places = order[start : start + self._batch_windows]
             batch = [windows[place] for place in places]
-            inputs = self._inputs(batch, [pictures[place] for place in places])
+            inputs = self._inputs(batch)
+            if seen:
+                pixels = torch.stack([seen[id(pictures[place])] for place in places])
+                inputs["pixel_values"] = pixels.to(self.network.device)
             rows = self._head(self.network(**inputs))
             tick()
             for place, window, row in zip(places, batch, rows, strict=True):
                 found[place] = row if row.ndim == 1 else row[: len(window)]
         return [scores for scores in found if scores is not None]
+
+    def _seen(self, pictures: Sequence[PixelArray | None]) -> dict[int, torch.Tensor]:
+        """What the network sees of each picture, by its id: once, however many windows it has."""
+        if self._processor is None:
+            return {}
+        different = {id(picture): picture for picture in pictures if picture is not None}
+        return {
+            name: self._processor([picture], apply_ocr=False, return_tensors="pt")["pixel_values"][
+                0
+            ]
+            for name, picture in different.items()
+        }
 
     def _head(self, outputs: Any) -> Scores:
         if self.kind.task == "vqa":
@@ -114,9 +130,7 @@ class LayoutNetwork:
         scores: Scores = logits.float().cpu().numpy()
         return scores
 
-    def _inputs(
-        self, windows: Sequence[Window], pictures: Sequence[PixelArray | None]
-    ) -> dict[str, torch.Tensor]:
+    def _inputs(self, windows: Sequence[Window]) -> dict[str, torch.Tensor]:
         longest = max(map(len, windows))
         rows = {
             "input_ids": [_padded(w.ids, longest, self._padding) for w in windows],
@@ -126,12 +140,7 @@ class LayoutNetwork:
         if self.network.config.type_vocab_size > 1:
             rows["token_type_ids"] = [_padded(w.types, longest, 0) for w in windows]
         device = self.network.device
-        inputs = {name: torch.tensor(values, device=device) for name, values in rows.items()}
-        if self._processor is not None:
-            images = [picture for picture in pictures if picture is not None]
-            seen = self._processor(images, apply_ocr=False, return_tensors="pt")
-            inputs["pixel_values"] = seen["pixel_values"].to(device)
-        return inputs
+        return {name: torch.tensor(values, device=device) for name, values in rows.items()}
 
     @property
     def _separator(self) -> Place:

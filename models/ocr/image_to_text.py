@@ -17,6 +17,7 @@ from models.compute_thread import tick
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.lines import ReadLine
+from models.ocr.page_shapes import with_bounded_shapes
 from models.torch_cpu import use_cpu_threads
 from models.transformers_loading import (
     load_fast_tokenizer,
@@ -56,11 +57,12 @@ class ImageToText:
             raise ModelLoadError(f"the folder is not a model of the family {FAMILY}")
         self._model = load_transformer(VisionEncoderDecoderModel, folder).to(device)
         self._tokenizer = load_fast_tokenizer(path)
-        self._processor = load_image_processor(path)
+        sees_pages = self._model.config.encoder.model_type in PAGE_ENCODERS
+        processor = load_image_processor(path)
+        self._processor = with_bounded_shapes(processor) if sees_pages else processor
         self._n_threads = n_threads
         self._batch_images = batch_images
-        encoder = self._model.config.encoder.model_type
-        self.reads: Reads = reads or ("pages" if encoder in PAGE_ENCODERS else "lines")
+        self.reads: Reads = reads or ("pages" if sees_pages else "lines")
         self._prompt = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
         self._max_new_tokens = self._token_limit(max_new_tokens or MAX_NEW_TOKENS[self.reads])
 

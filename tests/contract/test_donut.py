@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, DonutProcessor
 
 from models.document_models.donut import DonutModel
 from models.errors import InvalidInputError, ModelLoadError
+from models.ocr.page_shapes import MAX_ASPECT, with_bounded_shapes
 from models.types.pages import DocumentQuestions
 from tests.document_questions import SHORT, ask, picture
 from tests.tiny_documents import (
@@ -60,6 +62,49 @@ def test_every_question_is_answered_by_donut(
         assert field.value == expected.replace("[SEP]", "").strip()
     with pytest.raises(InvalidInputError, match="control tokens"):
         document_models["docvqa"].check(DocumentQuestions("vqa", ("who</s_question><s_answer>me",)))
+
+
+def test_answers_come_in_the_order_of_the_questions(document_models: dict[str, Any]) -> None:
+    questions = ("why so", "who", "what is it", "who")
+    found = ask(document_models["docvqa"], SHORT, *questions)
+    assert [field.key for field in found.fields] == list(questions)
+
+
+def test_a_page_with_many_questions_is_answered_a_batch_at_a_time(
+    document_models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = document_models["docvqa"]
+    alone = [ask(model, SHORT, question).fields[0].value for question in ("who", "why")]
+    batches: list[int] = []
+    write = model._writer.write
+
+    def counted(seen: torch.Tensor, prompts: list[list[int]], max_tokens: int) -> Any:
+        batches.append(len(seen))
+        return write(seen, prompts, max_tokens)
+
+    monkeypatch.setattr(model._writer, "write", counted)
+    found = ask(model, SHORT, *("who", "why") * 5)
+    assert [field.value for field in found.fields] == alone * 5
+    assert sum(batches) == 10
+    assert max(batches) <= 4
+
+
+def test_pages_of_strange_shapes_take_no_more_memory_than_others(
+    document_folders: dict[str, Path],
+) -> None:
+    images = transformers.DonutImageProcessorPil.from_pretrained(document_folders["cord"])
+    resize, sizes = images.resize, []
+
+    def noted(*given: Any, **options: Any) -> Any:
+        resized = resize(*given, **options)
+        sizes.append(resized.size)
+        return resized
+
+    images.resize = noted
+    for shape in ((2, 9000, 3), (9000, 1, 3), (120, 90, 3)):
+        seen = with_bounded_shapes(images)(np.zeros(shape, np.uint8), return_tensors="pt")
+        assert seen["pixel_values"].shape == (1, 3, 64, 64)
+    assert max(sizes) <= 3 * 64 * 64 * (MAX_ASPECT + 1)
 
 
 def test_classes_have_the_chances_of_their_tokens(

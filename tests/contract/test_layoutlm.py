@@ -182,3 +182,20 @@ def test_windows_are_those_of_the_family_s_tokenizer(tmp_path: Path, question: s
     assert len(windows) > 2
     assert [list(window.ids) for window in windows] == expected["input_ids"]
     assert [[list(p) for p in window.places] for window in windows] == expected["bbox"]
+
+
+def test_a_page_is_looked_at_once_however_many_windows_it_has(
+    document_models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = document_models["layoutlmv3-QuestionAnswering"]
+    network, pictures = model._network, []
+    look = network._processor
+
+    def noted(images: list[Any], **options: Any) -> Any:
+        pictures.extend(images)
+        return look(images, **options)
+
+    monkeypatch.setattr(network, "_processor", noted)
+    found = ask(model, LONG, "who", "what is it")
+    assert len(found.fields) == 2
+    assert len(pictures) == 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
+import torch
 
 from deployments.document_questions import answer_pages
+from models.compute_thread import stuck_threads
+from models.document_models.engine import DocumentEngine
 from models.documents.opening import SourcePage
 from models.errors import ModelError, UnsupportedTaskError
 from models.types.pages import (
@@ -104,3 +109,31 @@ async def test_a_page_that_fails_ends_the_answers() -> None:
     stream = answer_pages(Paper(), reader, ASKED, recognize, in_flight=2)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedTaskError):
         await anext(stream)
+
+
+class Engine(DocumentEngine):
+    """Looks at a page until it is told what time it is."""
+
+    def __init__(self) -> None:
+        self.looking, self.go_on = threading.Event(), threading.Event()
+        network = torch.nn.Linear(1, 1)
+        super().__init__(network, ["vqa"], n_threads=1, batch_pages=4, max_queued=4)
+
+    def _answer(self, pages: list[PageQuestions]) -> list[PageAnswers]:
+        self.looking.set()
+        assert self.go_on.wait(60)
+        return [PageAnswers() for _ in pages]
+
+
+def test_a_page_may_take_long_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine()
+    answer = engine.submit([PageQuestions(ASKED)])
+    assert engine.looking.wait(60)
+    began = time.monotonic()
+    monkeypatch.setattr("models.compute_thread.time.monotonic", lambda: began + 60)
+    assert "documents" not in stuck_threads(grace=15)
+    monkeypatch.setattr("models.compute_thread.time.monotonic", lambda: began + 600)
+    assert "documents" in stuck_threads(grace=15)
+    engine.go_on.set()
+    assert answer.result(60) == [PageAnswers()]
+    engine.close()
