@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from launcher.edge import without_haproxy
-from launcher.ports import free_ports
+from tests.ports import quiet_port
 from tests.processes import command_line, of_session
 
 ROOT = Path(__file__).parents[2]
-START_S, STOP_S = 180, 60
+START_S, STOP_S = 300, 120
 BUILTIN = {"engine": "toy", "source": {"kind": "builtin"}}
 ENCODER = {"id": "toy-encoder", "task": "embedding", **BUILTIN}
 SLOW = {"id": "toy-chat", "task": "generation", "engine_options": {"step_seconds": 0.1}, **BUILTIN}
@@ -29,7 +29,7 @@ CHAT = {
     "model": "toy-chat",
     "messages": [{"role": "user", "content": "one"}],
     "stream": True,
-    "max_tokens": 40,
+    "max_tokens": 100,
     "ignore_eos": True,
 }
 
@@ -38,7 +38,7 @@ class Server:
     """One launcher in a session of its own, started as a shell starts background jobs."""
 
     def __init__(self, config: Path, output: Path) -> None:
-        self.port = free_ports(1)[0]
+        self.port = quiet_port()
         self._output = output
         with output.open("w") as file:
             self.process = subprocess.Popen(
@@ -84,12 +84,15 @@ class Server:
         """Those of its session, zombies that nobody waits for left out."""
         return of_session(self.process.pid)
 
-    def names(self) -> list[str]:
-        names = []
+    def named(self) -> list[tuple[str, psutil.Process]]:
+        found = []
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
-                names.append(process.name())
-        return names
+                found.append((process.name(), process))
+        return found
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.named()]
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -180,7 +183,7 @@ def test_serves_without_serves_haproxy_but_not_without_ray(
     answer = server.ask("/v1/embeddings", {"model": "toy-encoder", "input": ["one", "two"]})
     assert len(answer["data"]) == 2
     assert server.names().count("haproxy") == (sys.platform == "linux"), "the front alone"
-    [store] = [process for process in server.processes() if process.name() == "gcs_server"]
+    [store] = [process for name, process in server.named() if name == "gcs_server"]
     store.suspend()
     assert server.process.wait(STOP_S) == 1, server.output
     assert "Ray's process 'gcs_server' has ended unexpectedly." in server.output
