@@ -182,7 +182,8 @@ class ErrorBoundary:
         except ClientDisconnect:
             logger.info("The client left before its request was complete.")
         except Exception as error:
-            if started:
+            if started:  # a file that broke off; events of a stream end with the error themselves
+                note_error(describe(error)[0].code)
                 raise
             answer = error_response(_named(error, scope))
             if not body.complete:  # or the rest would follow, however long it is

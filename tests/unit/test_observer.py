@@ -12,12 +12,15 @@ import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from deployments.ingress.app import make_app
+from deployments.ingress.errors import ErrorBoundary
+from deployments.ingress.observing.observer import Observer
 from deployments.ingress.observing.request_record import RequestRecord, note_deltas, recording
 from deployments.ingress.observing.wake_watch import WakeWatch
 from deployments.ingress.server import DeploymentState
-from models.errors import EngineDeadError, OverloadedError
+from models.errors import EngineDeadError, OverloadedError, StorageError
 from models.types.common import Usage
 from models.types.generation import ChoiceDelta, Delivery, TextDelta
 from models.types.texts import EmbeddingResult
@@ -117,6 +120,24 @@ def test_an_error_inside_a_stream_counts_too(metrics: FakeMetrics) -> None:
     client.post("/v1/chat/completions", json={**CHAT, "stream": True})
     assert metrics.totals["inference_request_errors", (*LABELS, "engine_died")] == 1
     assert metrics.totals["inference_requests", (*LABELS, "/v1/chat/completions", "200")] == 1
+
+
+async def test_an_answer_that_breaks_off_counts_as_an_error(metrics: FakeMetrics) -> None:
+    async def breaking_off(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        raise StorageError("The file is gone.")
+
+    async def running(task: str) -> int:
+        raise AssertionError(task)
+
+    async def ignored(*message: Any) -> Any:
+        del message
+
+    app = Observer(ErrorBoundary(breaking_off), metrics, WakeWatch(running))
+    with pytest.raises(StorageError):
+        await app({"type": "http", "method": "GET", "path": "/", "headers": []}, ignored, ignored)
+    assert metrics.totals["inference_request_errors", ("none", "none", "storage_failed")] == 1
+    assert metrics.totals["inference_requests", ("none", "none", "none", "200")] == 1
 
 
 @pytest.mark.parametrize("path", ["/CANARY", "/v1/models/CANARY", "/v1/embeddings"])
