@@ -35,7 +35,9 @@ def read_config(path: Path, port: int | None = None) -> Document:
         raise LaunchError(f"{path.name} is not YAML: {error}") from error
     check_form(document, path.name)
     check_arguments(document, path.name)
-    return listening(document, port)
+    document = listening(document, port)
+    check_address(document["http_options"], path.name)
+    return document
 
 
 def check_form(document: object, name: str) -> None:
@@ -72,9 +74,20 @@ def listening(document: Document, port: int | None) -> Document:
     """A copy that says where to listen; `port` overrides the file's."""
     document = copy.deepcopy(document)
     options = document["http_options"] = dict(document.get("http_options") or {})
-    options.setdefault("host", LOOPBACK)
-    options["port"] = port or options.get("port", DEFAULT_PORT)
+    if options.get("host") is None:
+        options["host"] = LOOPBACK
+    if port is not None or options.get("port") is None:
+        options["port"] = port or DEFAULT_PORT
     return document
+
+
+def check_address(options: Document, name: str) -> None:
+    """Refuse what nobody can listen on."""
+    if not isinstance(options["host"], str):
+        raise LaunchError(f"{name}: 'http_options.host' is no address.")
+    port = options["port"]
+    if type(port) is not int or not 0 < port < 1 << 16:
+        raise LaunchError(f"{name}: 'http_options.port' is not a number from 1 to 65535.")
 
 
 def require_keys(document: Document) -> None:

@@ -13,6 +13,7 @@ from launcher.configuration import read_config, require_keys
 from launcher.errors import LaunchError
 
 OURS = {"name": "inference", "import_path": "graph:app"}
+ADDRESS = "applications: [{{import_path: x}}]\nhttp_options: {{{}: {}}}"
 
 
 @pytest.fixture
@@ -38,6 +39,8 @@ def test_the_shipped_file_is_right() -> None:
 
 def test_loopback_where_the_file_names_no_host(config: Path) -> None:
     assert read_config(write(config))["http_options"] == {"host": "127.0.0.1", "port": 8000}
+    write(config, http_options={"host": None, "port": None})
+    assert read_config(config)["http_options"] == {"host": "127.0.0.1", "port": 8000}
 
 
 def test_the_chosen_port_wins_and_the_rest_stays(config: Path) -> None:
@@ -58,6 +61,11 @@ def test_the_chosen_port_wins_and_the_rest_stays(config: Path) -> None:
         ("", "has no 'applications'"),
         ("applications: [graph:app]", "application 0 is not a mapping"),
         ("applications: [{import_path: x}]\nhttp_options: 8000", "'http_options' is not a mapping"),
+        (ADDRESS.format("port", "'8000'"), "'http_options.port' is not a number"),
+        (ADDRESS.format("port", "true"), "'http_options.port' is not a number"),
+        (ADDRESS.format("port", "0"), "'http_options.port' is not a number"),
+        (ADDRESS.format("port", "65536"), "'http_options.port' is not a number"),
+        (ADDRESS.format("host", "127"), "'http_options.host' is no address"),
     ],
 )
 def test_files_that_cannot_be_meant(config: Path, content: str, reason: str) -> None:
