@@ -106,6 +106,20 @@ def test_every_package_is_installed() -> None:
     assert there == set(settings["packages"])
 
 
+def test_every_data_file_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {
+        package: {path.name for path in (ROOT / package.replace(".", "/")).iterdir()}
+        for package in settings["packages"]
+    }
+    data = {
+        package: {name for name in names if name.endswith((".yaml", ".cfg", ".html", ".json"))}
+        for package, names in there.items()
+    }
+    listed = {package: set(names) for package, names in settings["package-data"].items()}
+    assert {package: names for package, names in data.items() if names} == listed
+
+
 def test_nothing_that_changes_is_global() -> None:
     """What a module assigns to a name in lower case is a logger, a context variable or an alias."""
     containers = (ast.Set, ast.Dict, ast.List, ast.SetComp, ast.DictComp, ast.ListComp)
