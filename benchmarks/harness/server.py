@@ -74,7 +74,7 @@ def serving(args: dict[str, Any] | None = None, *, stock: bool = False) -> Itera
             yield Server(url, process, time.monotonic() - begin)
         finally:
             process.terminate()
-            process.wait(90)
+            process.wait(180)  # the launcher gives itself less
 
 
 def free_port() -> int:
