@@ -15,7 +15,7 @@ from models.document_models.donut_prompts import CATEGORY, DonutTokens
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.image_to_text import FAMILY, PAGE_ENCODERS, Chances
-from models.ocr.page_shapes import with_bounded_shapes
+from models.ocr.page_shapes import AS_READ, with_bounded_shapes
 from models.transformers_loading import (
     load_fast_tokenizer,
     load_image_processor,
@@ -69,7 +69,7 @@ class DonutWriter:
 
     def see(self, pictures: Sequence[PixelArray]) -> torch.Tensor:
         """What the encoder makes of RGB pictures: [pictures, places, width]."""
-        pixels = self._processor(list(pictures), return_tensors="pt")["pixel_values"]
+        pixels = self._processor(list(pictures), **AS_READ)["pixel_values"]
         seen = self.network.encoder(pixels.to(self.network.device))
         hidden: torch.Tensor = seen.last_hidden_state
         return hidden

@@ -17,6 +17,7 @@ from models.document_models.page_words import NOWHERE, SCALE, Place
 from models.document_models.word_windows import Window, WindowEncoder
 from models.errors import ModelLoadError
 from models.model_folder import context_limit, open_transformers_folder
+from models.ocr.page_shapes import AS_READ
 from models.transformers_loading import (
     load_fast_tokenizer,
     load_image_processor,
@@ -116,9 +117,7 @@ class LayoutNetwork:
             return {}
         different = {id(picture): picture for picture in pictures if picture is not None}
         return {
-            name: self._processor([picture], apply_ocr=False, return_tensors="pt")["pixel_values"][
-                0
-            ]
+            name: self._processor([picture], apply_ocr=False, **AS_READ)["pixel_values"][0]
             for name, picture in different.items()
         }
 

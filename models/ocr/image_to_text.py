@@ -17,7 +17,7 @@ from models.compute_thread import tick
 from models.errors import ModelLoadError
 from models.model_folder import open_transformers_folder
 from models.ocr.lines import ReadLine
-from models.ocr.page_shapes import with_bounded_shapes
+from models.ocr.page_shapes import AS_READ, with_bounded_shapes
 from models.torch_cpu import use_cpu_threads
 from models.transformers_loading import (
     load_fast_tokenizer,
@@ -80,7 +80,8 @@ class ImageToText:
 
     def _read(self, images: Sequence[PixelArray]) -> list[ReadLine]:
         device = self._model.device
-        pixels = self._processor(list(images), return_tensors="pt")["pixel_values"].to(device)
+        seen = self._processor(list(images), **AS_READ)
+        pixels = seen["pixel_values"].to(device)
         options: dict[str, Any] = {}
         if self._prompt:
             prompt = torch.tensor([self._prompt] * len(images), device=device)

@@ -14,6 +14,9 @@ LONGEST = 4096
 """Pixels of the longer side of such pictures; others are left as they are."""
 WHITE = 255
 
+AS_READ = {"input_data_format": "channels_last", "return_tensors": "pt"}
+"""Pages are [height, width, 3], which processors guess, and guess wrong for one pixel of height."""
+
 Picture = npt.NDArray[np.uint8]
 """[3, height, width]."""
 

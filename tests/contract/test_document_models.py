@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from models.base import DocumentModel
@@ -117,3 +118,12 @@ def test_other_families_are_refused(
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelLoadError, match=reason):
         document_model(tmp_path, n_threads=1)
+
+
+@pytest.mark.parametrize("name", ["cord", "layoutlmv3-QuestionAnswering"])
+def test_pages_of_one_pixel_in_height_are_answered(
+    document_models: dict[str, Any], name: str
+) -> None:
+    model = document_models[name]
+    flat = np.zeros((1, 40, 3), np.uint8)
+    assert len(answers(model, PageQuestions(asked(model), SHORT, flat))) == 1

@@ -205,3 +205,11 @@ def test_other_weights_are_no_paddle(
     (tmp_path / DETECTION).symlink_to(path / RECOGNITION)
     with pytest.raises(ModelLoadError, match="does not fit"):
         PaddleTorchRecognizer(tmp_path, n_threads=1)
+
+
+@pytest.mark.parametrize("family", ["trocr", "donut"])
+def test_pictures_of_one_pixel_in_height_are_read(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    model = ImageToText(request.getfixturevalue(family), n_threads=1, max_new_tokens=TOKENS)
+    assert len(model.read([np.zeros((1, 40, 3), np.uint8), np.zeros((3, 40, 3), np.uint8)])) == 2
