@@ -107,7 +107,7 @@ class ModelReplica(Generic[M]):
         self._resources = replace(self._resources, n_threads=self._threads())
         niceness = self._config.task(self.task).niceness
         model = in_background(lambda: self.load(spec), niceness)
-        self._reserved.settle(spec.id)
+        self._reserved.settle(spec.id, model.memory_bytes)
         return model
 
     def _threads(self) -> int:

@@ -28,7 +28,7 @@ RAPIDOCR_BYTES = 50 << 20
 """PP-OCR's small networks, which come with their package."""
 BATCH_TOKENS = 4096
 STORED: dict[str, NumberFormat] = {"F16": "float16", "BF16": "bfloat16"}
-GPU_ENGINES = frozenset({"auto", "llama_cpp", "transformers", "torch"})
+GPU_ENGINES = frozenset({"auto", "documents", "llama_cpp", "torch", "transformers"})
 """The others compute on the CPU wherever they are."""
 
 logger = logging.getLogger("ray.serve")
@@ -196,6 +196,10 @@ def _causal_lm(spec: ModelSpec, folder: Path, situation: Situation) -> LoadPlan:
 
 def _encoder(spec: ModelSpec, folder: Path, situation: Situation) -> LoadPlan:
     """Loaded and compared in float32, then cast."""
+    if spec.task == "embedding":
+        from models.encoders.embedding_recipe import read_recipe
+
+        folder = folder / read_recipe(ModelFolder(folder)).transformer
     device = situation.gpu or situation.host
     width = BYTES[_format(spec, device, None)]
     tokens = spec.engine_options.get("max_batch_tokens", BATCH_TOKENS)

@@ -113,16 +113,24 @@ class ReplicaMemory:
             self._book.give_back(model_id)
             self._owed.discard(model_id)
 
-    def settle(self, model_id: str) -> None:
-        """The model is loaded: what only the load took is free again, if there is a book."""
+    def settle(self, model_id: str, n_bytes: int = 0) -> None:
+        """The model is loaded: what only the load took is free again, if there is a book.
+
+        `n_bytes`: what the model says that it takes. It is more than was planned where weights had
+        to stay in a wider number format.
+        """
         plan = self._plans.get(model_id)
-        if plan is None or plan.kept is None:
+        if plan is None:
             return
-        host, gpu = plan.kept
+        host, gpu = plan.kept or (plan.host, plan.gpu)
+        more = max(0, n_bytes - host - gpu)
+        host, gpu = (host, gpu + more) if gpu else (host + more, gpu)
+        if (host, gpu) == (plan.host, plan.gpu):
+            return
         try:
             self._book.take(model_id, self._amounts(host, gpu), self._without_bounds())
         except (OSError, ModelLoadError):
-            logger.exception("What only the load of model %s took stays in the book", model_id)
+            logger.exception("The book has what the load of model %s took, not the model", model_id)
             return
         self._plans[model_id] = replace(plan, host=host, gpu=gpu, kept=None)
 

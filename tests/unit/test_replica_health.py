@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from config.settings import AppConfig
+from deployments.engines import Resources
 from deployments.memory.watch import MemoryWatch
 from deployments.model_cache.slot import PINNED
 from deployments.rerank import Rerank
@@ -108,6 +109,19 @@ async def test_a_load_that_never_ends_is_a_reason_sooner_while_nothing_else_is_i
     loader.gate.set()
     await until(lambda: not replica._models.stuck())
     await replica.check_health()
+
+
+def test_a_loaded_model_is_entered_with_what_it_says_that_it_takes(
+    replica: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[Any] = []
+    replica._reserved = SimpleNamespace(settle=lambda *given: entered.append(given))
+    replica._resources = Resources(n_threads=1)
+    replica._threads = lambda: 1
+    monkeypatch.setattr(Rerank, "load", lambda self, spec: FakeModel(43))
+    monkeypatch.setattr("deployments.replica.in_background", lambda work, niceness: work())
+    replica._load(SimpleNamespace(id="a"))
+    assert entered == [("a", 43)]
 
 
 async def test_an_engine_that_has_ended_is_a_reason_at_once(replica: Any) -> None:

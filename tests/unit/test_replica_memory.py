@@ -177,6 +177,23 @@ def test_an_encoder_is_larger_while_it_is_loaded(folder: Path) -> None:
     assert plan_load(on_host, folder, Situation(cpu(), gpu(), Room(GIB, GIB))) == plan
 
 
+def test_an_encoder_whose_transformer_has_a_folder_of_its_own(folder: Path) -> None:
+    entry = spec("torch", "embedding", max_batch_tokens=128)
+    plan = plan_load(entry, folder, ROOMY)
+    files = list(folder.iterdir())
+    (folder / "0_Transformer").mkdir()
+    for file in files:
+        file.rename(folder / "0_Transformer" / file.name)
+    write_json(
+        folder / "modules.json",
+        [
+            {"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        ],
+    )
+    assert plan_load(entry, folder, ROOMY) == plan
+
+
 def test_onnx_stays_on_the_host(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(bytes(3000))
     (tmp_path / "model.onnx_data").write_bytes(bytes(6000))
@@ -193,6 +210,13 @@ def test_models_without_files_of_their_own() -> None:
 def test_a_recogniser_of_pages_has_buffers_for_one(folder: Path) -> None:
     plan = plan_load(spec("transformers", "ocr"), folder, ROOMY)
     assert plan.host == 4_000_010 + PAGE_BYTES
+
+
+@pytest.mark.parametrize("engine", ["documents", "transformers"])
+def test_what_reads_documents_is_planned_where_it_computes(folder: Path, engine: str) -> None:
+    card = Situation(cpu(), gpu(), Room(GIB, GIB))
+    plan = plan_load(spec(engine, "ocr"), folder, card)
+    assert (plan.gpu, plan.kept) == (4_000_010 + PAGE_BYTES, (0, 4_000_010 + PAGE_BYTES))
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
@@ -306,6 +330,31 @@ def test_the_memory_of_a_node_without_gpu(tmp_path: Path, folder: Path, neighbou
     )
     first.memory.settle("a")  # what only the load took is free again
     second.load(spec("torch", "embedding", id="b", max_batch_tokens=1))
+
+
+@pytest.mark.parametrize("card", [None, gpu(kind="mps", total=8_000_000)], ids=["cpu", "gpu"])
+def test_a_model_that_takes_more_than_was_planned_is_entered_with_that(
+    tmp_path: Path, folder: Path, card: Device | None
+) -> None:
+    """An encoder may disagree with itself in 16 bits, and stays in float32 then."""
+    book, share = tmp_path / "book", Share() if card is None else Share(card, 0.9)
+    devices = () if card is None else (card,)
+    replica = Replica(book, folder, FakeProbe(*devices), share, os.getpid())
+    replica.load(spec("torch", "embedding", id="a", max_batch_tokens=1))
+    replica.memory.settle("a", 4_000_010)
+    place = "cpu" if card is None else card.key
+    assert {h.place: h.n_bytes for h in holdings(book)} == {place: 4_000_010}
+
+
+def test_a_model_that_takes_what_was_planned_is_entered_with_its_buffers(
+    tmp_path: Path, folder: Path
+) -> None:
+    book = tmp_path / "book"
+    replica = Replica(book, folder, FakeProbe(), Share(), os.getpid())
+    replica.load(spec("torch", "embedding", id="a", max_batch_tokens=1))
+    replica.memory.settle("a", 2_000_010)
+    buffers = (2 * 256 + 8 * 64) * 2
+    assert [h.n_bytes for h in holdings(book)] == [2_000_010 + buffers]
 
 
 def test_a_book_that_cannot_be_written_drops_no_loaded_model(tmp_path: Path, folder: Path) -> None:
