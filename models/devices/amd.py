@@ -23,18 +23,31 @@ def amd_devices(root: Path = ROOT) -> tuple[Device, ...]:
     return tuple(found)
 
 
+def computes_bf16(version: int) -> bool:
+    """Whether cards of this `gfx_target_version` do so natively."""
+    return _CDNA <= version < _RDNA2 or version >= _RDNA3
+
+
+def target_version(architecture: str) -> int:
+    """The `gfx_target_version` of a name as ROCm has it: 90010 of "gfx90a:xnack-"; 0: unknown."""
+    digits = architecture.partition(":")[0].removeprefix("gfx")
+    try:
+        return int(digits[:-2]) * 10_000 + int(digits[-2], 16) * 100 + int(digits[-1], 16)
+    except (ValueError, IndexError):
+        return 0
+
+
 def _device(root: Path, folder: Path, values: dict[str, int], index: int) -> Device:
     memory = root / f"sys/class/drm/renderD{values.get('drm_render_minor', 0)}/device"
     total = _number(memory / "mem_info_vram_total")
-    version = values.get("gfx_target_version", 0)
     return Device(
         "rocm",
         index,
         _text(folder / "name").strip() or "AMD GPU",
         total,
         max(0, total - _number(memory / "mem_info_vram_used")),
-        has_bf16=_CDNA <= version < _RDNA2 or version >= _RDNA3,
-        uuid=f"GPU-{values['unique_id']:x}" if values.get("unique_id") else "",
+        has_bf16=computes_bf16(values.get("gfx_target_version", 0)),
+        uuid=f"GPU-{values['unique_id']:016x}" if values.get("unique_id") else "",
     )
 
 

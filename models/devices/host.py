@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -41,38 +41,60 @@ def metal_device(root: Path = ROOT) -> Device | None:
 def memory_limit(root: Path = ROOT) -> tuple[int, int]:
     """(limit, use) of the control group in bytes; a limit out of reach where there is none.
 
-    Pages of files that can be dropped do not count as used.
+    The limits of the groups above it hold too: the limit is the lowest, and what it leaves is what
+    the fullest of them leaves. Pages of files that can be dropped do not count as used.
     """
+    limits, rooms = [], []
     for folder, limit_name, used_name in (
-        (_group_folder(root), "memory.max", "memory.current"),
-        (root / "sys/fs/cgroup", "memory.max", "memory.current"),
-        (root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        *((group, "memory.max", "memory.current") for group in _groups(root)),
+        *((g, "memory.limit_in_bytes", "memory.usage_in_bytes") for g in _groups(root, "memory")),
     ):
         limit = _number(folder / limit_name)
         if limit is not None:
             used = (_number(folder / used_name) or 0) - _droppable(folder / "memory.stat")
-            return limit, max(0, used)
-    return _NO_LIMIT, 0
+            limits.append(limit)
+            rooms.append(limit - max(0, used))
+    if not limits:
+        return _NO_LIMIT, 0
+    return min(limits), max(0, min(limits) - min(rooms))
 
 
 def usable_cpus(root: Path = ROOT) -> int:
-    """CPUs that this process may run on, as affinity and the control group's quota say."""
+    """CPUs that this process may run on, as affinity and the quotas of its control groups say."""
     count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         count = min(count, len(os.sched_getaffinity(0)))
-    for folder in (_group_folder(root), root / "sys/fs/cgroup"):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
-        if quota.isdigit() and period.strip().isdigit():
-            return max(1, min(count, math.ceil(int(quota) / int(period))))
-    return count
+    return max(1, min([count, *(math.ceil(quota / period) for quota, period in _quotas(root))]))
 
 
-def _group_folder(root: Path) -> Path:
-    """Where the control group of this process is, in version 2."""
+def _quotas(root: Path) -> list[tuple[int, int]]:
+    """Microseconds of a CPU in every so many, of each control group that has such a limit."""
+    found = [_text(group / "cpu.max").split() for group in _groups(root)]
+    found += [
+        [_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        for group in _groups(root, "cpu")
+    ]
+    return [
+        (int(fields[0]), int(fields[1]))
+        for fields in found
+        if len(fields) == 2 and all(map(str.isdigit, fields)) and int(fields[1])
+    ]
+
+
+def _groups(root: Path, controller: str = "") -> list[Path]:
+    """Where the control group of this process may be, and those above it, the nearest first.
+
+    In version 2, or that of a `controller` of version 1. A container often sees its own group as
+    the topmost one, whatever its path is.
+    """
+    top = root / "sys/fs/cgroup" / controller
     for line in _text(root / "proc/self/cgroup").splitlines():
-        if line.startswith("0::/"):
-            return root / "sys/fs/cgroup" / line[4:]
-    return root / "sys/fs/cgroup"
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller in controllers.split(","):
+            parts = PurePosixPath(path.lstrip("/")).parts
+            return [top.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return [top]
 
 
 def _has_bf16(root: Path) -> bool:
@@ -84,11 +106,11 @@ def _has_bf16(root: Path) -> bool:
 
 
 def _droppable(path: Path) -> int:
-    for line in _text(path).splitlines():
-        name, _, value = line.partition(" ")
-        if name == "inactive_file" and value.isdigit():
-            return int(value)
-    return 0
+    """Of the group and those below it, as `use` is: version 1 tells both."""
+    pairs = (line.partition(" ") for line in _text(path).splitlines())
+    values = {name: value for name, _, value in pairs}
+    value = values.get("total_inactive_file", values.get("inactive_file", ""))
+    return int(value) if value.isdigit() else 0
 
 
 def _number(path: Path) -> int | None:

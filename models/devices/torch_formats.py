@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from models import prepacked_linear
+from models.devices.amd import computes_bf16, target_version
 from models.devices.device import DeviceKind, NumberFormat, number_format
 
 _NAMES: dict[torch.dtype, NumberFormat] = {
@@ -45,8 +46,15 @@ def _kind(device: torch.device) -> DeviceKind:
 
 
 def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda" and torch.version.hip:  # torch calls it supported on all of them
+        return computes_bf16(target_version(_architecture(device)))
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return prepacked_linear.available() and prepacked_linear.cpu_has_bf16_dot_products()
     return False
+
+
+def _architecture(device: torch.device) -> str:
+    """Of an AMD card, as "gfx90a:sramecc+:xnack-"."""
+    return str(torch.cuda.get_device_properties(device).gcnArchName)

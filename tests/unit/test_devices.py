@@ -107,7 +107,7 @@ def test_amd_cards_in_the_order_of_the_kernel(tmp_path: Path) -> None:
     assert (first.name, first.key, first.has_bf16) == ("card2", "rocm:0", False)
     assert (second.name, second.key, second.has_bf16) == ("card10", "rocm:1", True)
     assert (first.total_bytes, first.free_bytes) == (8 * GIB, 7 * GIB)
-    assert (first.uuid, first.torch_name) == ("GPU-ff", "cuda")
+    assert (first.uuid, first.torch_name) == ("GPU-00000000000000ff", "cuda")
     assert amd_devices(tmp_path / "nothing") == ()
 
 
@@ -131,6 +131,7 @@ def test_the_memory_of_a_container(tmp_path: Path) -> None:
     write(group / "memory.max", "max\n")
     write(tmp_path / "sys/fs/cgroup/memory.max", f"{GIB // 2}\n")
     assert memory_limit(tmp_path) == (GIB // 2, 0)
+    write(tmp_path / "sys/fs/cgroup/memory.max", "max\n")
     write(group / "memory.max", f"{GIB}\n")
     write(group / "memory.current", f"{GIB // 2}\n")
     write(group / "memory.stat", f"anon 1\ninactive_file {GIB // 4}\n")
@@ -139,10 +140,29 @@ def test_the_memory_of_a_container(tmp_path: Path) -> None:
     assert host_device(tmp_path).free_bytes <= 3 * GIB // 4
 
 
+def test_the_limits_of_all_groups_above_hold(tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", "0::/slice/pod/a\n")
+    for name, limit, used in (("slice", 8, 7), ("slice/pod", 2, 0), ("slice/pod/a", 4, 0)):
+        group = tmp_path / "sys/fs/cgroup" / name
+        write(group / "memory.max", f"{limit * GIB}\n")
+        write(group / "memory.current", f"{used * GIB}\n")
+    assert memory_limit(tmp_path) == (2 * GIB, GIB)
+
+
+OLD_GROUPS = "3:cpu,cpuacct:/user/a\n2:memory:/user/a\n1:name=systemd:/other\n0::/\n"
+"""As /proc/self/cgroup lists them, of version 1 and of both."""
+
+
 def test_a_container_of_the_old_kind(tmp_path: Path) -> None:
     write(tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes", f"{GIB}")
     write(tmp_path / "sys/fs/cgroup/memory/memory.usage_in_bytes", f"{GIB // 2}")
-    assert memory_limit(tmp_path) == (GIB, GIB // 2)
+    stat = f"inactive_file 1\ntotal_inactive_file {GIB // 4}\n"
+    write(tmp_path / "sys/fs/cgroup/memory/memory.stat", stat)
+    assert memory_limit(tmp_path) == (GIB, GIB // 4)
+    write(tmp_path / "proc/self/cgroup", OLD_GROUPS)
+    assert memory_limit(tmp_path) == (GIB, GIB // 4)
+    write(tmp_path / "sys/fs/cgroup/memory/user/a/memory.limit_in_bytes", f"{GIB // 2}")
+    assert memory_limit(tmp_path) == (GIB // 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +174,31 @@ def test_the_cpus_of_a_container(
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     write(tmp_path / "sys/fs/cgroup/cpu.max", quota)
+    assert usable_cpus(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(("own", "above", "cpus"), [("max", "300000", 3), ("200000", "300000", 2)])
+def test_the_quotas_of_all_groups_above_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, above: str, cpus: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    write(tmp_path / "proc/self/cgroup", "0::/pod/a\n")
+    write(tmp_path / "sys/fs/cgroup/pod/cpu.max", f"{above} 100000\n")
+    write(tmp_path / "sys/fs/cgroup/pod/a/cpu.max", f"{own} 100000\n")
+    assert usable_cpus(tmp_path) == cpus
+
+
+@pytest.mark.parametrize("folder", ["cpu", "cpu/user/a"])
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", 8), ("150000", 2), ("50000", 1)])
+def test_the_cpus_of_a_container_of_the_old_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, quota: str, cpus: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    write(tmp_path / "proc/self/cgroup", OLD_GROUPS)
+    write(tmp_path / "sys/fs/cgroup" / folder / "cpu.cfs_quota_us", f"{quota}\n")
+    write(tmp_path / "sys/fs/cgroup" / folder / "cpu.cfs_period_us", "100000\n")
     assert usable_cpus(tmp_path) == cpus
 
 
@@ -228,10 +273,32 @@ def test_amd_cards_are_no_cuda_to_the_table(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("models.devices.torch_formats.number_format", spy)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("models.devices.torch_formats._architecture", lambda _: "gfx942")
     best_dtype(torch.device("cuda"))
     monkeypatch.setattr(torch.version, "hip", "7.0")
     best_dtype(torch.device("cuda"))
     assert asked == ["cuda", "rocm"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("gfx906:sramecc+:xnack-", torch.float16),
+        ("gfx90a:sramecc+:xnack-", torch.bfloat16),
+        ("gfx1030", torch.float16),
+        ("gfx1100", torch.bfloat16),
+        ("gfx11-generic", torch.float16),
+    ],
+)
+def test_the_cards_of_amd_that_compute_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, expected: torch.dtype
+) -> None:
+    """Torch itself takes all of them for such."""
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    properties = SimpleNamespace(gcnArchName=architecture)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert best_dtype(torch.device("cuda")) == expected
 
 
 def test_a_share_is_set_where_there_is_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
