@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from models.encoders.tokenization import TokenSequence
+
+Reduction = Literal["max", "mean", "sum"]
+_REDUCTIONS: dict[Reduction, Callable[[Tensor], Tensor]] = {
+    "max": lambda states: states.amax(0),
+    "mean": lambda states: states.mean(0),
+    "sum": lambda states: states.sum(0),
+}
 
 
 def pool(hidden: Tensor, lengths: Sequence[int], modes: Sequence[str]) -> Tensor:
@@ -31,6 +39,14 @@ def pooled_parts(hidden: Tensor, sequences: Sequence[TokenSequence]) -> tuple[Te
     return hidden[torch.cat(kept).to(hidden.device)], lengths
 
 
+def reduced(states: Tensor, sizes: Tensor, how: Reduction) -> Tensor:
+    """[tokens, features] of sequences one after another, of these sizes, to a row for each."""
+    try:
+        return torch.segment_reduce(states, how, lengths=sizes)
+    except NotImplementedError:  # Apple's GPUs: https://github.com/pytorch/pytorch/issues/197880
+        return torch.stack([_REDUCTIONS[how](part) for part in states.split(sizes.tolist())])
+
+
 def _pooled(hidden: Tensor, sizes: Tensor, ends: Tensor, mode: str) -> Tensor:
     if mode == "cls":
         return hidden[ends - sizes].float()
@@ -38,13 +54,13 @@ def _pooled(hidden: Tensor, sizes: Tensor, ends: Tensor, mode: str) -> Tensor:
         return hidden[ends - 1].float()
     states = hidden.float()
     if mode == "max":
-        return torch.segment_reduce(states, "max", lengths=sizes)
+        return reduced(states, sizes, "max")
     if mode == "mean":
-        return torch.segment_reduce(states, "mean", lengths=sizes)
+        return reduced(states, sizes, "mean")
     if mode == "mean_sqrt_len_tokens":
-        return torch.segment_reduce(states, "sum", lengths=sizes) / sizes.sqrt()[:, None]
+        return reduced(states, sizes, "sum") / sizes.sqrt()[:, None]
     # weightedmean: the n-th token of a sequence weighs n
     ranks = torch.arange(1, len(states) + 1, device=hidden.device)
     ranks = ranks - (ends - sizes).repeat_interleave(sizes)
-    weighted = torch.segment_reduce(states * ranks[:, None], "sum", lengths=sizes)
+    weighted = reduced(states * ranks[:, None], sizes, "sum")
     return weighted / (sizes * (sizes + 1) / 2)[:, None]

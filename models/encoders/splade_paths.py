@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 from models.encoders.embedding_recipe import SpladePooling
 from models.encoders.family_head import family_head, without_pooler
 from models.encoders.packed_transformer import PackedBackbone, PaddedBackbone
+from models.encoders.pooling import reduced
 from models.encoders.tokenization import TokenSequence
 from models.encoders.torch_forward import Forward
 from models.model_folder import ModelFolder
@@ -65,7 +66,7 @@ class SpladePaths:
         if self._pooling.twice:
             weights = weights.log1p()
         sizes = torch.tensor(lengths, device=logits.device)
-        return torch.segment_reduce(weights, self._pooling.strategy, lengths=sizes)
+        return reduced(weights, sizes, self._pooling.strategy)
 
 
 def _portions(lengths: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:

@@ -45,3 +45,15 @@ def test_reduced_precision_is_pooled_in_float32(mode: str) -> None:
     pooled = pool(torch.from_numpy(HIDDEN).bfloat16(), LENGTHS, (mode,))
     assert pooled.dtype == torch.float32
     np.testing.assert_allclose(pooled.numpy(), _expected(mode), atol=0.03)
+
+
+@pytest.mark.parametrize("mode", DEFINITIONS)
+def test_a_device_without_a_kernel_for_it_pools_the_same(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise NotImplementedError("aten::segment_reduce is not implemented for the MPS device")
+
+    monkeypatch.setattr(torch, "segment_reduce", missing)
+    pooled = pool(torch.from_numpy(HIDDEN), LENGTHS, (mode,))
+    np.testing.assert_allclose(pooled.numpy(), _expected(mode), atol=1e-6)
