@@ -22,7 +22,7 @@ from models.compute_thread import tick
 from models.devices.torch_formats import best_dtype
 from models.encoders.packed_transformer import PACKED, position_offset, register_packed_attention
 from models.encoders.tokenization import TextTokenizer, TokenSequence
-from models.errors import ModelLoadError
+from models.errors import EngineDeadError, ModelLoadError
 from models.model_folder import context_limit
 from models.torch_cpu import use_cpu_threads
 from models.types.common import FloatArray
@@ -97,18 +97,21 @@ class TorchRunner:
         tokenizer.vocabulary_size = min(tokenizer.vocabulary_size, rows)
         samples = _samples(tokenizer, self.max_tokens, model.config.pad_token_id)
         with torch.inference_mode():
-            self._forward: Forward | None = self._choose(model, samples)
+            forward = self._choose(model, samples)
+            if forward is None:
+                del model  # before it is there a second time
+                forward = self._as_loaded()
+            self._forward: Forward | None = forward
             self.features = int(self._forward(samples[:1]).shape[-1])
 
     def __call__(self, sequences: list[TokenSequence]) -> list[FloatArray]:
-        """Float32 features of each sequence; called on the compute thread only."""
-        if self._forward is None:
-            raise RuntimeError("the model has been freed")
+        """Float32 features of each sequence; called on the compute thread only.
+
+        Raises MemoryError, and EngineDeadError when the GPU cannot go on.
+        """
         use_cpu_threads(self._options.n_threads)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        with torch.inference_mode():
-            outputs = self._forward([sequences[i] for i in order]).float().cpu().numpy()
-        rows: FloatArray = np.asarray(outputs, dtype=np.float32)
+        rows = self._computed([sequences[i] for i in order])
         results = [rows] * len(order)
         first = 0
         for index in order:
@@ -117,6 +120,20 @@ class TorchRunner:
             results[index] = rows[first] if count is None else rows[first:end]
             first = end
         return results
+
+    def _computed(self, ascending: Sequence[TokenSequence]) -> FloatArray:
+        if self._forward is None:
+            raise RuntimeError("the model has been freed")
+        try:
+            with torch.inference_mode():
+                outputs = self._forward(ascending).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError("the GPU has no memory for this batch") from error
+        except torch.AcceleratorError:
+            _check_device(self._options.device)
+            raise
+        rows: FloatArray = np.asarray(outputs, dtype=np.float32)
+        return rows
 
     def _matrix_rows(self, sequence: TokenSequence) -> int | None:
         """How many rows a sequence has, or None for one that has a single row."""
@@ -127,8 +144,11 @@ class TorchRunner:
     def free(self) -> None:
         self._forward = None
 
-    def _choose(self, model: Any, samples: Sequence[TokenSequence]) -> Forward:
-        """The packed path if this model takes it and agrees with its own plain output."""
+    def _choose(self, model: Any, samples: Sequence[TokenSequence]) -> Forward | None:
+        """The packed path if this model takes it and agrees with its own plain output.
+
+        None when that is so as long as the model stays as it was loaded.
+        """
         reference = self._reference(model, samples)
         implementation = model.config._attn_implementation
         model.set_attn_implementation(PACKED)
@@ -150,25 +170,48 @@ class TorchRunner:
             raise ModelLoadError("the model's outputs are not finite numbers")
         return outputs
 
-    def _reduced(self, model: Any, samples: Sequence[TokenSequence], reference: Tensor) -> Forward:
-        """The same path in the wanted precision with prepacked linears; as loaded if that fails."""
+    def _reduced(
+        self, model: Any, samples: Sequence[TokenSequence], reference: Tensor
+    ) -> Forward | None:
+        """The same path in the wanted precision with prepacked linears, if it agrees."""
         build = self._paths.packed if self.packed else self._paths.plain
         for part in self._paths.trunk(model):
             part.to(self.dtype)
             if self._options.device == "cpu" and prepacked_linear.available():
-                prepacked_linear.prepack_linears(part)
+                _prepack(part)
         _report_layers(self._paths.trunk(model))
         forward = build(model)
         if _agrees(forward, samples, reference, PRECISION_TOLERANCE):
             self.memory_bytes = self.memory_bytes * self.dtype.itemsize // torch.float32.itemsize
             return forward
         LOGGER.warning("%s runs in plain float32", type(model).__name__)
+        return None
+
+    def _as_loaded(self) -> Forward:
+        """The chosen path in float32, by a model that nothing was done to."""
         self.dtype = torch.float32
         model = self._paths.load().to(self._options.device)
         if self.packed:
             model.set_attn_implementation(PACKED)
         _report_layers(self._paths.trunk(model))
+        build = self._paths.packed if self.packed else self._paths.plain
         return build(model)
+
+
+def _prepack(part: nn.Module) -> None:
+    """Layers stay as they are where this CPU cannot do it in their number format."""
+    try:
+        prepacked_linear.prepack_linears(part)
+    except RuntimeError as error:
+        LOGGER.info("linear layers are not prepacked", exc_info=error)
+
+
+def _check_device(device: str) -> None:
+    """Raises EngineDeadError: after some errors a process never computes on a GPU again."""
+    try:
+        torch.ones(1, device=device).item()
+    except RuntimeError as error:
+        raise EngineDeadError("The GPU has failed.") from error
 
 
 def _report_layers(trunk: Sequence[nn.Module]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from models import prepacked_linear
 from models.encoders import torch_forward
 from models.encoders.packed_transformer import PackedBackbone, PaddedBackbone
 from models.encoders.pooling import pool
 from models.encoders.tokenization import TextTokenizer, TokenSequence
 from models.encoders.torch_forward import Dtype, Forward, TorchOptions, TorchRunner
-from models.errors import ModelLoadError
+from models.errors import EngineDeadError, ModelLoadError
 from tests.tiny_models import CONFIGS, tokenizer
 
 Backbone = Callable[[Sequence[TokenSequence]], Tensor]
@@ -107,7 +109,66 @@ def test_a_precision_that_does_not_agree_is_not_used(spoil: Any) -> None:
     paths = Paths(spoil_reduced=spoil)
     runner = _runner(paths, "bfloat16")
     assert (runner.packed, runner.dtype, paths.loads) == (True, torch.float32, 2)
+    assert runner.memory_bytes == _runner(Paths()).memory_bytes
     np.testing.assert_allclose(_rows(runner), _rows(_runner(Paths())), atol=1e-4)
+
+
+class CountingPaths(Paths):
+    """Notes how many of its models are there whenever it loads one."""
+
+    def __init__(self, spoil_reduced: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(spoil_reduced=spoil_reduced)
+        self._models: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.others: list[int] = []
+
+    def load(self) -> Any:
+        self.others.append(len(self._models))
+        model = super().load()
+        self._models.add(model)
+        return model
+
+
+def test_a_model_has_gone_before_it_is_loaded_again() -> None:
+    paths = CountingPaths(spoil_reduced=lambda t: -t)
+    _runner(paths, "bfloat16")
+    assert paths.others == [0, 0]
+
+
+def test_a_number_format_that_cannot_be_prepacked_is_computed_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(part: nn.Module) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw")
+
+    monkeypatch.setattr(prepacked_linear, "available", lambda: True)
+    monkeypatch.setattr(prepacked_linear, "prepack_linears", refuse)
+    runner = _runner(Paths(), "bfloat16")
+    assert (runner.packed, runner.dtype) == (True, torch.bfloat16)
+    np.testing.assert_allclose(_rows(runner), _rows(_runner(Paths())), atol=0.05)
+
+
+def test_every_format_that_can_be_asked_for_loads() -> None:
+    np.testing.assert_allclose(
+        _rows(_runner(Paths(), "float16")), _rows(_runner(Paths())), atol=0.05
+    )
+
+
+@pytest.mark.parametrize("failure", [torch.AcceleratorError, torch.OutOfMemoryError])
+def test_only_a_gpu_that_computes_nothing_more_ends_the_engine(
+    monkeypatch: pytest.MonkeyPatch, failure: type[RuntimeError]
+) -> None:
+    runner = _runner(Paths())
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise failure("CUDA error")
+
+    runner._forward = fail
+    lost = failure is torch.AcceleratorError
+    with pytest.raises(failure if lost else MemoryError):
+        runner(SEQUENCES)
+    monkeypatch.setattr(torch, "ones", fail)
+    with pytest.raises(EngineDeadError if lost else MemoryError):
+        runner(SEQUENCES)
 
 
 @pytest.mark.parametrize("spoil", [lambda t: t * float("inf"), _fail])
