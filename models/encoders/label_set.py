@@ -86,12 +86,12 @@ def read_labels(config: Mapping[str, Any], names: Sequence[str] | None = None) -
     """
     labels = tuple(names) if names is not None else _configured(config)
     problem = config.get("problem_type")
-    if problem is not None:
-        activation = ACTIVATIONS.get(problem)
-        if activation is None:
-            raise ModelLoadError(f"the problem type {problem} of a classifier is not known")
-        return LabelSet(labels, activation)
-    return LabelSet(labels, "sigmoid" if len(labels) == 1 else "softmax")
+    activation = ACTIVATIONS.get("single_label_classification" if problem is None else problem)
+    if activation is None:
+        raise ModelLoadError(f"the problem type {problem} of a classifier is not known")
+    if activation == "softmax" and len(labels) == 1:  # it would be 1 for every text
+        activation = "sigmoid"
+    return LabelSet(labels, activation)
 
 
 def _configured(config: Mapping[str, Any]) -> tuple[str, ...]:

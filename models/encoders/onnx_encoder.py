@@ -10,11 +10,10 @@ from models.batching import BatchListener
 from models.encoders.embedding_codec import EmbeddingCodec
 from models.encoders.embedding_engine import EmbeddingEngine
 from models.encoders.embedding_recipe import EmbeddingRecipe, read_recipe, with_options
-from models.encoders.onnx_session import OnnxRunner, model_file, token_limit
+from models.encoders.onnx_session import OnnxRunner, model_file, position_limit, token_limit
 from models.encoders.row_pooling import pooled_row
 from models.encoders.text_engine import DEFAULT_BATCH_TOKENS, DEFAULT_QUEUED_TOKENS, EngineOptions
 from models.encoders.tokenization import (
-    NO_LIMIT,
     TextTokenizer,
     TokenSequence,
     lowercased,
@@ -26,8 +25,6 @@ from models.types.common import FloatArray
 
 HIDDEN_STATES = ("last_hidden_state", "token_embeddings")
 POOLED = ("sentence_embedding",)
-OFFSET_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
-"""They count positions from the padding id + 1."""
 
 
 class OnnxEncoder(EmbeddingEngine):
@@ -119,16 +116,6 @@ def _tokenizer(folder: ModelFolder, recipe: EmbeddingRecipe, runner: OnnxRunner)
     return TextTokenizer(
         backend,
         has_types=runner.has_types,
-        limit=min(recipe.max_tokens or token_limit(folder), _positions(folder)),
+        limit=min(recipe.max_tokens or token_limit(folder), position_limit(folder)),
         cut_side="left" if side == "left" else "right",
     )
-
-
-def _positions(folder: ModelFolder) -> int:
-    """What the position table takes; no bound where config.json does not say."""
-    config = folder.read_object("config.json")
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int) or positions <= 0:
-        return NO_LIMIT
-    offset = int(config.get("pad_token_id") or 0) + 1
-    return positions - offset * (config.get("model_type") in OFFSET_FAMILIES)

@@ -29,6 +29,8 @@ from models.types.common import FloatArray
 DEFAULT_MAX_TOKENS = 512
 MODEL_FILES = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx")
 """What is opened, the first that there is, unless the catalogue names another."""
+OFFSET_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""They count positions from the padding id + 1."""
 DYNAMIC_QUANTISATION = b"DynamicQuantize"
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
 SESSION_ERRORS = (
@@ -127,9 +129,19 @@ def model_file(path: Path, name: str | None) -> Path:
 
 
 def token_limit(folder: ModelFolder) -> int:
-    """Tokens of one input by the tokenizer's configuration."""
+    """Tokens of one input by the tokenizer's configuration, where there are positions for them."""
     limit = folder.read_object("tokenizer_config.json").get("model_max_length", NO_LIMIT)
-    return int(limit) if limit < NO_LIMIT else DEFAULT_MAX_TOKENS
+    return min(int(limit) if limit < NO_LIMIT else DEFAULT_MAX_TOKENS, position_limit(folder))
+
+
+def position_limit(folder: ModelFolder) -> int:
+    """What the position table takes; no bound where config.json does not say."""
+    config = folder.read_object("config.json")
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return NO_LIMIT
+    offset = int(config.get("pad_token_id") or 0) + 1
+    return positions - offset * (config.get("model_type") in OFFSET_FAMILIES)
 
 
 def _quantises_dynamically(file: Path) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from models.encoders.onnx_cross_encoder import OnnxReranker
 from models.encoders.onnx_encoder import OnnxEncoder
 from models.encoders.pooling import pool
 from models.encoders.row_pooling import POOLINGS, pooled_row
@@ -20,7 +21,7 @@ from models.errors import ModelLoadError
 from models.types.texts import EmbeddingRequest
 from tests.contract.test_encoder_fidelity import TEXTS
 from tests.tiny_models import tokenizer, write_json
-from tests.tiny_onnx import token_table, write_onnx_encoder
+from tests.tiny_onnx import token_table, write_onnx_encoder, write_onnx_reranker
 
 WAIT = 60.0
 
@@ -108,6 +109,14 @@ def test_positions_bound_the_length(tmp_path: Path) -> None:
     shorter = _opened(folder, max_tokens=16)
     assert shorter.max_tokens == 16
     shorter.close()
+
+
+def test_positions_bound_the_length_of_pairs(tmp_path: Path) -> None:
+    folder = write_onnx_reranker(tmp_path)
+    write_json(folder / "config.json", {"model_type": "bert", "max_position_embeddings": 130})
+    model = OnnxReranker(folder, n_threads=1)
+    model.close()
+    assert model.max_tokens == 130
 
 
 def test_dynamically_quantised_models_see_one_text_at_a_time(tmp_path: Path) -> None:

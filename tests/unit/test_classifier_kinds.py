@@ -117,6 +117,19 @@ def test_onnx_labels_and_activation_are_those_of_the_configuration(onnx_folder: 
     assert np.ptp(result.logits[:, 0]) > 0.01
 
 
+@pytest.mark.parametrize("problem", ["single_label_classification", None])
+def test_the_score_of_a_single_label_depends_on_the_text(
+    tmp_path: Path, problem: str | None
+) -> None:
+    folder = write_onnx_reranker(tmp_path, labels=1)
+    write_json(folder / "config.json", {"id2label": {"0": "spam"}, "problem_type": problem})
+    model = OnnxClassifier(folder, n_threads=1)
+    (result,) = model.submit([ClassificationRequest(("paris", "x"))]).result(WAIT)
+    model.close()
+    np.testing.assert_allclose(result.scores, 1 / (1 + np.exp(-result.logits)), rtol=1e-5)
+    assert np.ptp(result.scores[:, 0]) > 0.01
+
+
 def test_an_onnx_graph_must_have_the_labels(onnx_folder: Path) -> None:
     with pytest.raises(ModelLoadError, match="2 labels"):
         OnnxClassifier(onnx_folder, n_threads=1, labels=("a", "b"))
