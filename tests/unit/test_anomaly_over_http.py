@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.ingress.routes import anomaly_series
+from deployments.ingress.routes import anomaly, anomaly_series, anomaly_tables
 from models.types.anomaly import NumericTable, Table
 from tests.anomaly_app import LocalReplicas, anomaly_client
 from tests.detector_samples import ROWS
@@ -102,6 +102,25 @@ def test_a_fit_says_what_is_stored(client: TestClient) -> None:
     assert loaded["threshold"] == reply["model_params"]["threshold"]
     assert client.post("/v1/anomaly/load", json={"model": "gone"}).status_code == 404
     assert client.post("/v1/anomaly/save", json={"model": "gone"}).status_code == 404
+
+
+def test_a_large_answer_is_written_beside_the_event_loop(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def as_csv(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return anomaly_tables.as_csv(*args)
+
+    monkeypatch.setattr(anomaly, "as_csv", as_csv)
+    monkeypatch.setattr(anomaly, "INLINE_ROWS", 2)
+    fit(client, "large")
+    for count in (2, 3):
+        body = {"model": "large", "data": DATA[:count]}
+        reply = client.post("/v1/anomaly/score", json=body, headers={"accept": "text/csv"})
+        assert len(reply.text.splitlines()) == 1 + count
+    assert [name.startswith("asyncio_") for name in threads] == [False, True]
 
 
 def test_detect_returns_the_anomalies_with_their_explanation(client: TestClient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -38,6 +40,8 @@ from models.types.anomaly import (
 )
 
 EXPLAINED_COLUMNS = 5
+INLINE_ROWS = 2000
+"""Answers with more are written beside the event loop, where running streams pass."""
 
 
 class ScoreFields(KeepAliveFields, Body):
@@ -118,7 +122,7 @@ async def score(server: Server, request: Request, body: tuple[ScoreFields, AnyTa
         "anomaly_rate": anomalies / count,
         "threshold": result.threshold,
     }
-    return _answer(request, fields.model, result, range(count), {"summary": summary})
+    return await _answer(request, fields.model, result, range(count), {"summary": summary})
 
 
 async def detect(server: Server, request: Request, body: tuple[ScoreFields, AnyTable]) -> Response:
@@ -127,7 +131,7 @@ async def detect(server: Server, request: Request, body: tuple[ScoreFields, AnyT
     found = [index for index, flag in enumerate(result.anomalous) if flag]
     summary = {"anomalies_detected": len(found), "threshold": result.threshold}
     rest = {"total_count": len(found), "summary": summary}
-    return _answer(request, fields.model, result, found, rest)
+    return await _answer(request, fields.model, result, found, rest)
 
 
 async def _scores(server: Server, fields: ScoreFields, table: AnyTable) -> AnomalyScores:
@@ -138,19 +142,24 @@ async def _scores(server: Server, fields: ScoreFields, table: AnyTable) -> Anoma
     return await server.clients.anomaly.submit(library(server).id, job)
 
 
-def _answer(
+async def _answer(
     request: Request,
     model: str,
     result: AnomalyScores,
     indices: list[int] | range,
     rest: dict[str, Any],
 ) -> Response:
-    """Built without a schema object per row: there may be a hundred thousand."""
-    kind = wanted(request)
-    if kind == "csv":
-        return as_csv(result, indices)
-    if kind == "arrow":
-        return as_arrow(result, indices)
+    """Written without a schema object per row: there may be a hundred thousand."""
+    writers = {"csv": as_csv, "arrow": as_arrow}
+    write = writers.get(wanted(request)) or partial(_as_json, model, rest)
+    if len(indices) > INLINE_ROWS:
+        return await asyncio.to_thread(write, result, indices)
+    return write(result, indices)
+
+
+def _as_json(
+    model: str, rest: dict[str, Any], result: AnomalyScores, indices: list[int] | range
+) -> Response:
     reply = {
         "object": "list",
         "model": model,
