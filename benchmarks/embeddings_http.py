@@ -52,6 +52,7 @@ WORDS = (
     *("money", "museum", "light", "year", "capital"),
 )
 DOCUMENTS, BULK = 16, 64
+WARM_S = 1.0
 RATE, P50 = "items/s", "p50 ms"
 OURS, INFINITY, NAIVE, LOOP = "ours", "infinity", "FastAPI", "loop"
 
@@ -199,9 +200,12 @@ def naive(embedder: Path, reranker: Path, threads: int) -> Iterator[str]:
 
 def compare(found: Report, bases: dict[str, str], loop: Loop, rounds: int, seconds: float) -> None:
     for case in cases():
+        for base in bases.values():
+            over_http(base, case, WARM_S)
+        loop.measure(case, WARM_S)
         sides = {name: partial(over_http, base, case, seconds) for name, base in bases.items()}
         sides[LOOP] = partial(loop.measure, case, seconds)
-        measured = in_turns(sides, rounds)
+        measured = in_turns(sides, rounds, warm=False)
         shares = [measured.values[name].pop("client's share of a core") for name in bases]
         found.compare(case.name, measured, OURS, case.goals)
         found.note(f"{case.name}: client's largest share of a core", f"{max(map(max, shares)):.2f}")

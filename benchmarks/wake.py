@@ -31,7 +31,7 @@ IDLE_S = 11.0
 SECONDS, MEMORY = "seconds to the first answer", "PSS MB"
 WOKEN, BARE = "woken from zero", "plain process"
 ZERO_S = 90.0
-SPARE_S = 12.0
+SPARE_S = 8.0
 """After so long another process waits for the next replica; it starts beside neither side."""
 SETTLE_S = 1.0
 """A model that is said to be unloaded is freed in a thread."""

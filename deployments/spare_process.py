@@ -17,7 +17,7 @@ from ray.core.generated.runtime_environment_pb2 import RuntimeEnvInfo
 IDLE_TITLE = "ray::IDLE"
 KEEP_S = 365 * 86_400
 ANSWER_S = 10.0
-CHECKS = 5
+CHECKS = 3
 """Between two looks, a second apart."""
 
 logger = logging.getLogger("ray.serve")
