@@ -27,6 +27,7 @@ from models.model_folder import ModelFolder
 from models.toy.encoder import ToyReranker
 from models.types.texts import RerankRequest, RerankResult
 from tests.gguf_encoders import write_bert_gguf
+from tests.jobs import cancelled
 from tests.tiny_models import CONFIGS, UNPACKABLE, write_json, write_reranker
 from tests.tiny_onnx import write_onnx_reranker
 
@@ -243,8 +244,7 @@ def test_many_clients_get_their_own_scores(reranker: Any, tolerance: float) -> N
 
 
 def test_a_cancelled_job_is_dropped(reranker: Any) -> None:
-    job = reranker.submit([RerankRequest(QUERY, ("a b c d e f",) * 500)])
-    assert job.cancel()
+    job = cancelled(lambda: reranker.submit([RerankRequest(QUERY, ("a b c d e f",) * 500)]))
     with pytest.raises(CancelledError):
         job.result(WAIT)
     assert len(_logits(reranker, "still here")) == 1
