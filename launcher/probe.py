@@ -27,7 +27,7 @@ class HttpProbe:
         return self._get("/health") is not None
 
     def models(self) -> list[dict[str, Any]]:
-        """The entries of GET /v1/models; empty if it does not answer."""
+        """The entries of GET /v1/models; empty if it does not answer, or to keys alone."""
         body = self._get("/v1/models")
         return list(json.loads(body)["data"]) if body else []
 

@@ -36,18 +36,23 @@ OCR = (
     """base64 <page.png | tr -d '\\n' | sed 's|.*|{{"model": "{model}", "images": ["&"]}}|' """
     """| curl {url}/v1/ocr {json} @-"""
 )  # piped, because a command's argument may not be as long as an image
+WITH_KEY = "  curl {url}/v1/models -H 'authorization: Bearer KEY'"
 
 
 def welcome(url: str, models: Sequence[dict[str, Any]], started_s: float) -> str:
-    """The text for these entries of GET /v1/models."""
-    lines = [f"\nReady after {started_s:.1f} s: {url}  (API page: {url}/docs)\n", "Served:"]
-    lines += [f"  {model['task']:<15} {model['id']}" for model in models]
-    lines += ["", "Try:"]
+    """The text for these entries of GET /v1/models; none: only a key may ask for them."""
+    ready = f"\nReady after {started_s:.1f} s: {url}  (API page: {url}/docs)\n"
+    closed = ["Clients need a key. Try:", WITH_KEY.format(url=url)]
+    return "\n".join([ready, *(served(url, models) if models else closed), "", "Ctrl-C ends it."])
+
+
+def served(url: str, models: Sequence[dict[str, Any]]) -> list[str]:
+    """The models, and a command for each task."""
+    lines = ["Served:", *(f"  {model['task']:<15} {model['id']}" for model in models), "", "Try:"]
     first: dict[str, str] = {}
     for model in models:
         first.setdefault(model["task"], model["id"])
-    lines += [f"  {example(url, task, model)}" for task, model in first.items()]
-    return "\n".join([*lines, "", "Ctrl-C ends it."])
+    return [*lines, *(f"  {example(url, task, model)}" for task, model in first.items())]
 
 
 def example(url: str, task: str, model: str) -> str:

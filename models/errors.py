@@ -86,6 +86,14 @@ class ModelNotFoundError(ModelError):
         return f"The model '{self.model_id}' does not exist."
 
 
+class NoModelForTaskError(ModelNotFoundError):
+    """The request names no model, and the catalogue has none that could answer it."""
+
+    @property
+    def message(self) -> str:
+        return f"The catalogue has no model for {self.model_id}; see /v1/models for what there is."
+
+
 class ModelLoadError(ModelError):
     """The model cannot be loaded now. `retry_after` is in seconds."""
 

@@ -132,6 +132,7 @@ def make_server(
     replicas: dict[str, FakeReplicas] | None = None,
     *,
     config: AppConfig | None = None,
+    catalog: Catalog = CATALOG,
     cluster: FakeCluster | None = None,
     metrics: FakeMetrics | None = None,
 ) -> Server:
@@ -148,7 +149,7 @@ def make_server(
     files = FileStore.of(config)
     return Server(
         config,
-        CATALOG,
+        catalog,
         make_clients(config, of),
         cluster or FakeCluster(),
         files,

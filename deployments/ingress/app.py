@@ -111,8 +111,8 @@ def _handler(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitabl
     max_bytes = limits.max_upload_bytes if endpoint.uploads else limits.max_body_bytes
 
     async def handle(request: Request) -> Response:
-        note_route(endpoint.path)
-        check_allowed(endpoint.path, endpoint.tag)
+        note_route(endpoint.name)
+        check_allowed(endpoint.name, endpoint.tag)
         body: Any = None
         if endpoint.reader is not None:
             body = await endpoint.reader(server, request)

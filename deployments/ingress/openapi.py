@@ -12,10 +12,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from deployments.ingress.errors import ANSWERS, HTTP_CODES
 from deployments.ingress.schemas import ErrorReply
-from deployments.ingress.server import Endpoint
+from deployments.ingress.server import PATH_PARAMETER, Endpoint
 
 REFERENCE = "#/components/schemas/{model}"
-PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 FIELDS = {"application/json", "multipart/form-data"}
 """Media types of bodies that have fields; others are the file itself."""
 BINARY = {"type": "string", "format": "binary"}
@@ -27,8 +26,8 @@ def openapi_document(endpoints: Sequence[Endpoint], version: str) -> dict[str, A
     references, definitions = models_json_schema(list(_models(endpoints)), ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        path = PATH_PARAMETER.sub(r"{\1}", endpoint.path)
-        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, references)
+        operations = paths.setdefault(endpoint.name, {})
+        operations[endpoint.method.lower()] = _operation(endpoint, references)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Inference server", "version": version},

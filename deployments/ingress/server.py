@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -16,7 +17,14 @@ from deployments.file_store import FileStore
 from deployments.ingress.clients import Clients
 from deployments.ingress.observing.request_record import note_model
 from deployments.metrics.catalog import Metrics
-from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
+from models.errors import (
+    InvalidInputError,
+    ModelNotFoundError,
+    NoModelForTaskError,
+    UnsupportedTaskError,
+)
+
+PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class Server:
     def _default_model(self, task: Task) -> ModelSpec:
         specs = self.catalog.of_task(task)
         if not specs:
-            raise ModelNotFoundError(f"default {task}")
+            raise NoModelForTaskError(task)
         return specs[0]
 
 
@@ -133,6 +141,11 @@ class Endpoint:
     """May answer with server-sent events."""
     also: tuple[tuple[int, type[BaseModel]], ...] = ()
     """Statuses of its own beside 200 and those of errors, with their schemas."""
+
+    @property
+    def name(self) -> str:
+        """The path as documents, keys and metrics write it: `/v1/models/{id}`."""
+        return PATH_PARAMETER.sub(r"{\1}", self.path)
 
     @property
     def summary(self) -> str:

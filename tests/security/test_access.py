@@ -204,6 +204,14 @@ def test_a_key_may_be_for_some_routes(tmp_path: Path, allow: str) -> None:
             assert_refused(client.request(endpoint.method, path), 403, "permission_denied")
 
 
+def test_a_key_may_be_for_a_route_as_it_is_documented(tmp_path: Path) -> None:
+    entry = {"name": "a", "key": KEY, "allow": ["/v1/models/{id}"]}
+    client = client_of(write_keys(tmp_path, entry))
+    client.headers.update(bearer(KEY))
+    assert client.get("/v1/models/embedding-model").status_code == 200
+    assert_refused(client.get("/v1/models"), 403, "permission_denied")
+
+
 def test_requests_per_minute(tmp_path: Path) -> None:
     entry = {"name": "a", "key": KEY, "requests_per_minute": 2}
     client = client_of(write_keys(tmp_path, entry, {"name": "b", "key": OTHER}))

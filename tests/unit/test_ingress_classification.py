@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from openai.types import ModerationCreateResponse
 
+from config.catalog import Catalog
 from config.settings import AppConfig, LimitSettings
 from models.errors import InputTooLongError, ModelNotFoundError, UnsupportedTaskError
 from models.types.classification import (
@@ -23,7 +24,7 @@ from models.types.classification import (
 )
 from models.types.common import Usage
 from models.types.texts import EmbeddingRequest, EmbeddingResult
-from tests.fakes import FakeReplicas, make_client
+from tests.fakes import CLASSIFIERS, FakeReplicas, make_client
 
 LABELS = ("anger", "joy", "fear")
 SCORES = np.array([0.25, 0.625, 0.125], np.float32)
@@ -461,3 +462,17 @@ def test_parts_are_one_input() -> None:
 
 def test_a_model_without_a_map_does_not_moderate() -> None:
     assert moderate("fine", model="classifier-model")["error"]["code"] == "model_not_supported"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "what"),
+    [
+        ("/v1/classify", {"input": "x"}, "classification"),
+        ("/predict", {"inputs": "x"}, "classification"),
+        ("/v1/moderations", {"input": "x"}, "moderation"),
+    ],
+)
+def test_a_catalogue_without_a_model_for_it_is_told(path: str, body: Any, what: str) -> None:
+    reply = post(path, body, catalog=Catalog(models=(CLASSIFIERS,)))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    assert reply.json()["error"]["message"].startswith(f"The catalogue has no model for {what};")

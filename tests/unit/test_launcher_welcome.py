@@ -63,3 +63,10 @@ def test_every_model_is_shown_and_every_task_once() -> None:
     assert ["chat-1" in commands[0], "vectors" in commands[1]] == [True, True]
     assert len(commands) == 2
     assert all("\n" not in example(URL, task, "m") for task in get_args(Task))
+
+
+def test_where_only_keys_are_answered_it_says_so() -> None:
+    text = welcome(URL, [], 1.0)
+    assert "Clients need a key." in text
+    assert f"curl {URL}/v1/models -H 'authorization: Bearer KEY'" in text
+    assert "Served:" not in text

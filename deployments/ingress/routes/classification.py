@@ -16,7 +16,7 @@ from deployments.ingress.keep_alive_fields import KeepAliveFields
 from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, ModelName, Reply, Texts
 from deployments.ingress.server import Endpoint, Server, check_count, check_texts
 from deployments.ingress.wire_names import wire_names
-from models.errors import InvalidInputError, ModelNotFoundError, UnsupportedTaskError
+from models.errors import InvalidInputError, NoModelForTaskError, UnsupportedTaskError
 from models.few_shot.label_similarity import similarity_scores
 from models.types.classification import ClassificationRequest, ClassificationResult, TextOrPair
 from models.types.common import FloatArray
@@ -217,7 +217,7 @@ def text_model(server: Server, name: str | None) -> ModelSpec:
         specs = server.catalog.of_task("classification")
         name = next((spec.id for spec in specs if spec.engine != "classifiers"), None)
         if name is None:
-            raise ModelNotFoundError("default classification")
+            raise NoModelForTaskError("classification")
     spec = server.model(name, "classification")
     if spec.engine == "classifiers":
         message = f"'{spec.id}' keeps fitted classifiers: ask one of them at /v1/classifier."

@@ -16,7 +16,7 @@ from deployments.ingress.schemas import HARD_LIST_LIMIT, Body, LenientBody, Mode
 from deployments.ingress.server import Endpoint, Server
 from models.errors import (
     InvalidInputError,
-    ModelNotFoundError,
+    NoModelForTaskError,
     UnsupportedInputError,
     UnsupportedTaskError,
 )
@@ -87,7 +87,7 @@ def _moderator(server: Server, name: str | None) -> ModelSpec:
         specs = server.catalog.of_task("classification")
         name = next((spec.id for spec in specs if spec.moderation_labels), None)
         if name is None:
-            raise ModelNotFoundError("default moderation")
+            raise NoModelForTaskError("moderation")
     spec = server.model(name, "classification")
     if not spec.moderation_labels:
         message = f"The model '{spec.id}' has no 'moderation_labels' in the catalogue."
