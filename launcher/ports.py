@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from launcher.errors import LaunchError
 
@@ -14,9 +15,10 @@ MEANINGS = {
     errno.EADDRNOTAVAIL: "cannot be used: this machine does not have that address",
 }
 
-RAY_PORTS = frozenset({6379, 8265, 10001, 52365})
-"""GCS, dashboard, client and agent: https://docs.ray.io/en/latest/ray-core/configure.html. The last
-is among those that a system gives to whoever asks for any."""
+QUIET = range(20_000, 32_000)
+"""Above those of Ray and its workers (https://docs.ray.io/en/latest/ray-core/configure.html), below
+those that a system gives to whoever asks for any: what is free there stays free until it is used.
+"""
 
 
 def require_free(host: str, port: int) -> None:
@@ -33,13 +35,13 @@ def require_free(host: str, port: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different, and none that Ray takes for itself later."""
+    """Ports that nobody listens on, all different, nor takes by chance in the next minutes."""
+    chance = random.SystemRandom()  # another server may choose at the same time
     found: list[int] = []
     with ExitStack() as held:
         while len(found) < count:
             listener = held.enter_context(socket.socket())
-            listener.bind(("", 0))
-            port = listener.getsockname()[1]
-            if port not in RAY_PORTS:
+            with suppress(OSError):  # somebody listens there
+                listener.bind(("", port := chance.choice(QUIET)))
                 found.append(port)
     return found

@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from launcher.edge import PORTS, private_variables
-from tests.ports import quiet_ports
+from launcher.ports import free_ports
 from tests.processes import command_line, of_session
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ class RayCluster:
         self.token = secrets.token_hex(32)
         self._folder, self._logs = folder, logs
         names = ("gcs", "dashboard", "agent", "client", "http")
-        ports = quiet_ports(len(names) + len(PORTS))
+        ports = free_ports(len(names) + len(PORTS))
         self._ports = dict(zip(names, ports, strict=False))
         self._variables = private_variables(folder, ports[len(names) :]) | {
             "RAY_AUTH_MODE": "token",

@@ -20,6 +20,7 @@ from launcher import front as front_module
 from launcher.edge import haproxy_binary
 from launcher.errors import LaunchError
 from launcher.front import Front
+from launcher.ports import free_ports
 from tests.front import (
     HOST,
     PATIENCE_S,
@@ -30,7 +31,7 @@ from tests.front import (
     request,
     until,
 )
-from tests.ports import quiet_port, quiet_ports
+from tests.ports import quiet_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="HAProxy is for Linux")
 
@@ -173,7 +174,7 @@ def test_one_that_is_gone_is_told_when_it_is_back(running: Fronted) -> None:
 def test_nothing_reaches_serve_before_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server_port, port = quiet_ports(2)
+    server_port, port = free_ports(2)
     front = Front(haproxy_binary(), HOST, port, server_port, tmp_path)
     running = Fronted(front, port)
     with behind_on(server_port) as behind:

@@ -35,10 +35,14 @@ def test_a_taken_port_ends_the_command_with_1(
     assert f"Port {taken}" in capsys.readouterr().err
 
 
-def test_ports_that_ray_takes_later_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    most = range(1024, 58000)
-    monkeypatch.setattr("launcher.ports.RAY_PORTS", most)
-    assert all(port not in most for port in free_ports(8))
+def test_free_ports_are_none_that_somebody_takes_by_chance() -> None:
+    linux_gives, ray_gives = range(32_768, 61_000), range(10_002, 20_000)
+    assert not {*linux_gives, *ray_gives} & set(free_ports(8))
+
+
+def test_a_port_that_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    monkeypatch.setattr("launcher.ports.QUIET", [taken] * 50 + [free_ports(1)[0]])
+    assert taken not in free_ports(1)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
