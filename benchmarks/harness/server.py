@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+
+from launcher.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 START_S = 180
@@ -78,9 +79,7 @@ def serving(args: dict[str, Any] | None = None, *, stock: bool = False) -> Itera
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    [port] = free_ports(1)
     return port
 
 
