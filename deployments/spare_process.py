@@ -39,18 +39,20 @@ class SpareProcess:
         self._pool = pool
         self._checks = 0
         self._missed = False
-        self._broken = False
+        self._looking: asyncio.Future[None] | None = None
 
-    async def check(self) -> None:
-        """To be called every second."""
+    def check(self) -> None:
+        """To be called every second, on the event loop. Nobody waits for the look at the pool."""
         self._checks += 1
-        if self._broken or self._checks % CHECKS:
-            return
-        try:
-            await asyncio.to_thread(self._look)
-        except Exception:  # whatever it is, tasks wake all the same
-            self._broken = True
-            logger.warning("Tasks wake more slowly: no process can be kept.", exc_info=True)
+        if self._checks % CHECKS == 0 and self._looking is None:
+            self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
+            self._looking.add_done_callback(self._looked)
+
+    def _looked(self, look: asyncio.Future[None]) -> None:
+        if look.cancelled() or look.exception() is None:
+            self._looking = None
+        else:  # and there is no other look: tasks wake all the same
+            logger.warning("Tasks wake more slowly: no process is kept.", exc_info=look.exception())
 
     def _look(self) -> None:
         missing = not self._pool.has_spare()

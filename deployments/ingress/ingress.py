@@ -51,7 +51,7 @@ class Ingress:
         """Serve asks every second, which is also the pace at which figures leave."""
         self._server.metrics.flush()
         if self._spare:
-            await self._spare.check()
+            self._spare.check()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self.asgi_app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -32,8 +33,11 @@ class Pool:
 
 def pass_looks(spare: SpareProcess, looks: int) -> None:
     async def check() -> None:
-        for _ in range(looks * CHECKS):
-            await spare.check()
+        for _ in range(looks):
+            for _ in range(CHECKS):
+                spare.check()
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
 
     asyncio.run(check())
 
@@ -78,3 +82,26 @@ def test_a_failure_is_told_once_and_ends_the_looking(caplog: pytest.LogCaptureFi
     pass_looks(spare, 5)
     assert pool.started == 0
     assert len(caplog.records) == 1
+
+
+def test_a_look_that_hangs_keeps_nobody_waiting() -> None:
+    class Hanging(Pool):
+        looks = 0
+        over = threading.Event()
+
+        def has_spare(self) -> bool:
+            self.looks += 1
+            return self.over.wait(60)
+
+    pool = Hanging()
+
+    async def check() -> None:
+        spare = SpareProcess(pool)
+        for _ in range(5 * CHECKS):
+            spare.check()
+            await asyncio.sleep(0)
+        assert pool.looks <= 1
+        pool.over.set()
+
+    asyncio.run(check())
+    assert pool.looks == 1
