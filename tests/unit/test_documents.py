@@ -7,6 +7,7 @@ import json
 import signal
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -210,7 +211,8 @@ def test_the_size_of_a_page_is_checked_before_it_is_rendered() -> None:
         assert caught.value.param == "document"
 
 
-ENDLESS = documents.pdf([b"q 1 0 0 1 0 0 cm 0 0 m 500 800 l S Q\n" * 3_000_000])
+OPERATORS = b"q 1 0 0 1 0 0 cm 0 0 m 500 800 l S Q\n" * 3_000_000
+ENDLESS = documents.pdf([OPERATORS])
 """A page of 110 MB of content, in 300 kB."""
 
 
@@ -253,9 +255,17 @@ def test_closing_ends_a_page_that_is_being_rendered() -> None:
 
 
 def test_a_child_that_nobody_ends_ends_itself() -> None:
+    """By its clock: of memory it has more than the page takes."""
+    stream = zlib.compress(OPERATORS)
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents[%b]>>" % (b"4 0 R " * 4),
+        b"<</Length %d/Filter/FlateDecode>>stream\n%b\nendstream" % (len(stream), stream),
+    ]
     requests = ({"do": "open", "password": None}, {"do": "text", "page": 0, "dpi": 72})
-    with as_file(ENDLESS) as file:
-        arguments = [file.fileno(), 4_000_000, LIMITS.address_space, 1]
+    with as_file(documents.assembled(objects)) as file:
+        arguments = [file.fileno(), 4_000_000, 1 << 34, 1]
         child = ChildProcess(pdf.CHILD, arguments, inherited=[file.fileno()])
         for request in requests:
             text = json.dumps(request).encode()

@@ -96,15 +96,13 @@ def test_fields_of_v1_embeddings(
     assert request_of(replicas) == EmbeddingRequest(**({"inputs": ("a",)} | expected))
 
 
-def test_a_model_may_take_its_own_token_ids(
-    replicas: FakeReplicas, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_may_take_its_own_token_ids(replicas: FakeReplicas) -> None:
     spec = ModelSpec(
         id="embedding-model", task="embedding", engine="toy",
         source=BuiltinSource(kind="builtin"), input_vocabulary="native",
     )  # fmt: skip
-    monkeypatch.setattr("tests.fakes.CATALOG", Catalog(models=(spec,)))
-    assert post(replicas, "/v1/embeddings", OPENAI | {"input": [5, 6]}).status_code == 200
+    client = make_client({"embedding": replicas}, catalog=Catalog(models=(spec,)))
+    assert client.post("/v1/embeddings", json=OPENAI | {"input": [5, 6]}).status_code == 200
     assert request_of(replicas) == EmbeddingRequest(((5, 6),))
 
 
