@@ -81,11 +81,12 @@ class Node:
         }
 
     def end(self) -> None:
-        """SIGKILL to all at once, as when a machine is lost."""
+        """As when a machine is lost: all are stopped first, so that none sees another end."""
         while remaining := self.processes():
-            for process in remaining:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
+            for what in (signal.SIGSTOP, signal.SIGKILL):
+                for process in remaining:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(what)
         self.process.wait()
 
 
