@@ -111,6 +111,7 @@ def wakes(found: Report, client: httpx.Client, rounds: int) -> None:
     for _ in range(rounds):
         await_zero(client)
         floors.append(timed(partial(answered, weightless)))
+        time.sleep(SPARE_S)
         await_zero(client)
         for task in TASKS:
             with measured[task].turn():
@@ -127,6 +128,8 @@ def cycles(found: Report, server: Server, client: httpx.Client, count: int) -> N
     models = first_models(client)
     for task in ("embedding", "generation"):
         body = {"model": models[task]}
+        client.post("/v1/models/load", json=body).raise_for_status()
+        time.sleep(SPARE_S)
         memory = []
         for _ in range(count + WARM_CYCLES):
             client.post("/v1/models/load", json=body).raise_for_status()
@@ -160,6 +163,7 @@ def main() -> None:
         serving(short | {"models": [TOY]}) as server,
         httpx.Client(base_url=server.url, timeout=120) as client,
     ):
+        time.sleep(SPARE_S)
         wakes(found, client, 1 if quick() else options.rounds)
     with serving() as server, httpx.Client(base_url=server.url, timeout=120) as client:
         cycles(found, server, client, options.cycles)
