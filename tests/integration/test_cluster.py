@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -78,8 +79,8 @@ class Reply:
 
     def __str__(self) -> str:
         if self.response is None:
-            return f"{self.task}: {self.error}"
-        return f"{self.task}: {self.response.status_code} {self.response.text}"
+            return f"{self.begun:.3f} {self.task}: {self.error}"
+        return f"{self.begun:.3f} {self.task}: {self.response.status_code} {self.response.text}"
 
     @property
     def result(self) -> Any:
@@ -257,6 +258,18 @@ def test_tasks_that_want_a_gpu_run_where_one_is(deployed: Deployed) -> None:
     assert all(everywhere.count(name) == 1 for name in ON_GPU)
 
 
+def test_the_loss_of_every_ingress(deployed: Deployed) -> None:
+    """What is asked when they are gone waits for those that come."""
+    replicas = deployed.cluster.replicas()
+    lost = [psutil.Process(pid) for pid, name in replicas.items() if name == "Ingress"]
+    assert len(lost) == 2
+    for process in lost:
+        process.kill()
+    psutil.wait_procs(lost)
+    for task, (path, body) in REQUESTS.items():
+        assert deployed.post(path, body).status_code == 200, task
+
+
 def test_the_loss_of_a_node(deployed: Deployed) -> None:
     """Its tasks come back on the others; what was fitted on it is scored by its replacement."""
     with load(deployed) as replies:
@@ -275,7 +288,8 @@ def test_the_loss_of_a_node(deployed: Deployed) -> None:
 def assert_only_the_gap_is_seen(replies: list[Reply]) -> None:
     """What was under way on the lost node may be a 503, once per client; all else is answered."""
     failed = [reply for reply in replies if not reply.ok]
-    assert len({reply.task for reply in failed}) == len(failed), list(map(str, failed))
+    shown = "\n".join(map(str, failed))
+    assert len({reply.task for reply in failed}) == len(failed), shown
     for reply in failed:
         assert reply.response is not None, str(reply)
         assert reply.response.status_code == 503, str(reply)
