@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.ocr.rapid_detection import BLANK, bundled_bytes, load_library
+from models.ocr.rapid_detection import BLANK_LINE, bundled_bytes, load_library
 from models.types.pages import PixelArray
 
 
@@ -13,7 +13,7 @@ class UpsideDown:
 
     def __init__(self) -> None:
         self._library = load_library(threads=1)
-        self._library.cls_and_rotate([BLANK])
+        self._library.cls_and_rotate([BLANK_LINE])
 
     @property
     def memory_bytes(self) -> int:

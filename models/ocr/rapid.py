@@ -17,7 +17,7 @@ from models.ocr.ctc import read_steps
 from models.ocr.line_images import batches_by_width, line_input, line_share
 from models.ocr.lines import ReadLine
 from models.ocr.orientation import UpsideDown
-from models.ocr.rapid_detection import BLANK, RapidLineFinder, bundled_bytes, load_library
+from models.ocr.rapid_detection import BLANK_LINE, RapidLineFinder, bundled_bytes, load_library
 from models.ocr.two_stage import LineNetworks, TwoStageRecognizer
 from models.types.pages import PixelArray
 
@@ -41,7 +41,7 @@ class RapidOcrRecognizer(TwoStageRecognizer):
         on_batch: BatchListener | None = None,
     ) -> None:
         library = load_library(threads=1)
-        library.recognize_txt([BLANK])  # loads the network, which is then called by itself
+        library.recognize_txt([BLANK_LINE])  # loads the network, which is then called by itself
         self._network = library.text_rec
         self._readers = ThreadPoolExecutor(n_threads, thread_name_prefix="ocr-lines")
         networks = LineNetworks(

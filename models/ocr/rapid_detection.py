@@ -12,7 +12,9 @@ from models.ocr.boxes import Boxes
 from models.types.pages import PixelArray
 
 NO_BOXES = np.empty((0, 4, 2), dtype=np.float32)
-BLANK = np.full((48, 320, 3), 255, dtype=np.uint8)
+BLANK_LINE = np.full((48, 320, 3), 255, dtype=np.uint8)
+BLANK_PAGE = np.full((320, 320, 3), 255, dtype=np.uint8)
+"""A square: detection scales the short side to 736 pixels, and a line would become millions."""
 
 
 class RapidLineFinder:
@@ -22,7 +24,7 @@ class RapidLineFinder:
         self._alone = load_library(threads=n_threads)
         self._shared = load_library(threads=1)
         for library in (self._alone, self._shared):  # networks load when they are first called
-            library(BLANK, use_det=True, use_cls=False, use_rec=False)
+            library(BLANK_PAGE, use_det=True, use_cls=False, use_rec=False)
 
     @property
     def memory_bytes(self) -> int:
