@@ -8,14 +8,13 @@ import psutil
 
 
 def of_session(leader: int) -> list[psutil.Process]:
-    """The processes of a session, zombies that nobody waits for left out."""
+    """The processes of a session, those left out that have ended."""
     return [process for process in psutil.process_iter() if _belongs(process, leader)]
 
 
 def _belongs(process: psutil.Process, leader: int) -> bool:
     try:
-        in_session = os.getsid(process.pid) == leader
-        return in_session and process.status() != psutil.STATUS_ZOMBIE
+        return os.getsid(process.pid) == leader and not ended(process)
     except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
@@ -44,8 +43,9 @@ def pid_ended(pid: int) -> bool:
 
 
 def ended(process: psutil.Process) -> bool:
-    """Zombies have ended: in a container nobody may ever collect orphans."""
+    """Zombies have ended, as soon as all their threads have: in a container nobody may ever collect
+    orphans. Until then they hold their connections."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
