@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import get_args
@@ -90,10 +91,14 @@ def _scores(
         except ModelError as error:
             return error
     return AnomalyScores(
-        scores=tuple(scores.tolist()),
-        raw=tuple(raw.tolist()),
+        scores=_doubles(scores),
+        raw=_doubles(raw),
         threshold=threshold,
         version=detector.info.version,
         anomalous=tuple(anomalous.tolist()),
         contributions=contributions,
     )
+
+
+def _doubles(values: Scores) -> array[float]:
+    return array("d", values.astype(np.float64, copy=False).tobytes())

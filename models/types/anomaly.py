@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -157,11 +158,12 @@ class AnomalyScores:
     else none.
     """
 
-    scores: tuple[float, ...]
-    raw: tuple[float, ...]
+    scores: array[float]
+    """Of doubles, which travel as so many bytes; so does `raw`."""
+    raw: array[float]
     threshold: float
     version: int
-    anomalous: tuple[bool, ...] = field(default=())
+    anomalous: tuple[bool, ...] = ()
     contributions: tuple[tuple[Contribution, ...], ...] = ()
 
 

@@ -88,8 +88,8 @@ def test_a_row_scores_the_same_alone_and_among_others(library: Detectors, backen
     assert isinstance(everything, AnomalyScores)
     for index, alone in zip(range(0, len(rows), 9), together[1:-2], strict=True):
         assert isinstance(alone, AnomalyScores)
-        assert alone.raw == (everything.raw[index],)
-        assert alone.scores == (everything.scores[index],)
+        assert list(alone.raw) == [everything.raw[index]]
+        assert list(alone.scores) == [everything.scores[index]]
     assert isinstance(together[-1], AnomalyScores)
     assert together[-1].raw == everything.raw[::-1]
 

@@ -107,7 +107,7 @@ def test_fit_score_and_delete_of_one_name_are_safe(library: Detectors) -> None:
     valid = set()
     for table in tables:
         fit(library, table=table)
-        valid.add(score(library, table=table_of(ROWS[:3])).raw)
+        valid.add(tuple(score(library, table=table_of(ROWS[:3])).raw))
     faults: list[object] = []
     scored = []
 
@@ -135,7 +135,7 @@ def test_fit_score_and_delete_of_one_name_are_safe(library: Detectors) -> None:
     for thread in threads:
         thread.join()
     assert not faults
-    assert {result.raw for result in scored} <= valid
+    assert {tuple(result.raw) for result in scored} <= valid
     fit(library)
     library.delete("pump")
     assert list((library._store.storage.root / "models").iterdir()) == []

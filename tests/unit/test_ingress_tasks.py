@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from array import array
 from dataclasses import replace
 from typing import Any
 
@@ -220,7 +221,9 @@ INFO = DetectorInfo(
 
 async def score(model_id: str, requests: list[Any]) -> list[Any]:
     return [
-        AnomalyScores((0.1, 0.9), (1.0, 2.0), 0.5, 3, anomalous=(False, True))
+        AnomalyScores(
+            array("d", (0.1, 0.9)), array("d", (1.0, 2.0)), 0.5, 3, anomalous=(False, True)
+        )
         if request.name == "pump"
         else ModelNotFoundError(request.name)
         for request in requests

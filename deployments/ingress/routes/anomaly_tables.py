@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -40,23 +41,18 @@ def as_arrow(result: AnomalyScores, indices: Sequence[int]) -> Response:
     """One record batch. Arrow is imported on first use: few clients want it."""
     import pyarrow as pa
 
-    picked = list(indices)
-    whole = len(picked) == len(result.scores)
-
-    def column(cells: Sequence[float]) -> Sequence[float]:
-        return cells if whole else [cells[i] for i in picked]
-
+    picked = np.arange(len(indices)) if isinstance(indices, range) else np.asarray(indices, int)
     columns = {
-        "index": pa.array(picked, pa.int64()),
-        "score": pa.array(column(result.scores), pa.float64()),
-        "is_anomaly": pa.array(column(result.anomalous), pa.bool_()),
-        "raw_score": pa.array(column(result.raw), pa.float64()),
+        "index": picked,
+        "score": np.asarray(result.scores, np.float64)[picked],
+        "is_anomaly": np.asarray(result.anomalous, np.bool_)[picked],
+        "raw_score": np.asarray(result.raw, np.float64)[picked],
     }
     table = pa.table(columns)
     if result.contributions:
         parts = [
             json.dumps({part.column: part.value for part in result.contributions[i]})
-            for i in picked
+            for i in indices
         ]
         table = table.append_column("explanation", pa.array(parts, pa.string()))
     sink = pa.BufferOutputStream()
