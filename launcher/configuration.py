@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from config.catalog import CatalogError
-from config.settings import AppConfig
+from config.settings import settings_in
 from launcher.errors import LaunchError
 
 Document = dict[str, Any]
 
-OUR_APPLICATION = "graph:app"
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8000
 
@@ -54,7 +52,7 @@ def check_form(document: object, name: str) -> None:
 def check_arguments(document: Document, name: str) -> None:
     """Refuse settings and catalogues that the application's builder would refuse later."""
     try:
-        for settings in _settings(document):
+        for settings in settings_in(document):
             settings.load_catalog()
     except ValidationError as error:
         raise LaunchError("\n".join(mistakes(error, name))) from None
@@ -96,7 +94,7 @@ def require_keys(document: Document) -> None:
     if _is_loopback(host):
         return
     try:
-        if all(settings.access.requires_key for settings in _settings(document)):
+        if all(settings.access.requires_key for settings in settings_in(document)):
             return
     except ValueError as error:
         raise LaunchError(f"{error}.") from None
@@ -111,10 +109,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _settings(document: Document) -> Iterator[AppConfig]:
-    """Those of each of our applications."""
-    for application in document["applications"]:
-        if application.get("import_path") == OUR_APPLICATION:
-            yield AppConfig.model_validate(application.get("args") or {})

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from config.catalog import (
@@ -22,6 +24,7 @@ from config.catalog import (
     load_catalog,
 )
 from config.paths import default_weights_dir
+from config.settings import settings_in
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch, locate, share
@@ -52,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("remove needs the names of models, or --all")
     if options.command == "remove" and options.all and options.store:
         parser.error("remove --all is of the cache alone: name what shall leave the store")
+    if options.config:
+        _fill_in(options, parser)
     try:
         specs = _select(options)
     except CatalogError as error:
@@ -62,6 +67,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands[options.command](invocation)
 
 
+def _fill_in(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """What the command line leaves open, from a server's configuration."""
+    try:
+        settings = next(settings_in(yaml.safe_load(options.config.read_text())), None)
+    except OSError as error:
+        parser.error(f"--config: {error.strerror or error}")
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+        parser.error(f"--config: {options.config.name} is no configuration of Ray Serve")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, ("args", *first["loc"])))
+        parser.error(f"--config: {options.config.name}: {where}: {first['msg']}")
+    if settings is None:
+        parser.error(f"--config: {options.config.name} has no application of this server")
+    options.added = settings.models
+    if settings.catalog != SHIPPED_CATALOG:
+        options.catalog = options.catalog or settings.catalog
+    options.dir = options.dir or settings.weights_dir
+    options.store = options.store or settings.weights_url
+    options.root = [*options.root, *settings.model_roots]
+    options.offline = options.offline or settings.offline
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m weights", description=__doc__)
     parser.add_argument("command", choices=("list", "fetch", "verify", "remove"))
@@ -70,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--all", action="store_true", help="also the optional models; with remove: everything"
+    )
+    parser.set_defaults(added=())
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="serve_config.yaml whose models and folders to use",
     )
     parser.add_argument("--catalog", type=Path, metavar="FILE", help="catalogue file to use")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="weights cache to use")
@@ -105,8 +140,9 @@ def _assets_of(catalog: Catalog) -> list[ModelSpec]:
 
 def _select(options: argparse.Namespace) -> list[ModelSpec]:
     """The models named, else the whole catalogue. Raises CatalogError for an unknown name."""
-    catalog = load_catalog(options.catalog or SHIPPED_CATALOG)
-    optional = [] if options.catalog else list(load_catalog(OPTIONAL_CATALOG))
+    catalog = load_catalog(options.catalog or SHIPPED_CATALOG).extended(options.added)
+    others = () if options.catalog else load_catalog(OPTIONAL_CATALOG)
+    optional = [spec for spec in others if catalog.find(spec.id) is None]
     needed = catalog.extended(_assets_of(catalog))
     assets = _assets_of(catalog.extended(optional))
     known = catalog.extended(assets).extended(optional)

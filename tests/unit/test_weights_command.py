@@ -196,6 +196,59 @@ def test_optional_models_are_known_by_name_and_fetched_only_when_asked(
     assert fetched == [*starter, "layout-cdla", "slanet-plus", *optional]
 
 
+def serve_config(folder: Path, **args: Any) -> str:
+    file = folder / "serve_config.yaml"
+    ours = {"name": "inference", "import_path": "graph:app", "args": args}
+    file.write_text(yaml.safe_dump({"applications": [{"import_path": "other:app"}, ours]}))
+    return str(file)
+
+
+def test_the_models_and_folders_of_a_servers_configuration(
+    tmp_path: Path, entry: ModelSpec, capsys: Output
+) -> None:
+    cache, root = tmp_path / "cache", tmp_path / "models"
+    root.mkdir()
+    (root / "mine.gguf").write_bytes(CONTENT)
+    mine = {"kind": "path", "path": str(root / "mine.gguf")}
+    added = [
+        entry.model_dump(mode="json"),
+        {"id": "mine", "task": "generation", "engine": "llama_cpp", "source": mine},
+        load_catalog(OPTIONAL_CATALOG).find("qwen2.5-coder-1.5b-instruct").model_dump(mode="json"),
+    ]
+    config = serve_config(tmp_path, models=added, model_roots=[str(root)], weights_dir=str(cache))
+    assert main(["fetch", "tiny", "mine", "--config", config]) == 0
+    assert capsys.readouterr().out == "tiny: fetched (0.0 MB)\nmine: already there\n"
+    assert main(["list", "--config", config]) == 0
+    listed = capsys.readouterr().out
+    assert f"cache: {cache}" in listed
+    assert listed.count("qwen2.5-coder-1.5b-instruct") == 1
+    assert main(["list", "--config", config, "--dir", str(tmp_path / "other")]) == 0
+    assert f"cache: {tmp_path / 'other'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("applications: [{import_path: 'graph:app', args: {modles: []}}]", "args.modles: Extra"),
+        ("applications: [{import_path: 'other:app'}]", "has no application of this server"),
+        ("applications: 5", "is no configuration of Ray Serve"),
+        ("[", "is no configuration of Ray Serve"),
+        ("{}", "is no configuration of Ray Serve"),
+        (None, "--config: No such file"),
+    ],
+)
+def test_a_broken_configuration_exits_with_2(
+    tmp_path: Path, content: str | None, message: str, capsys: Output
+) -> None:
+    file = tmp_path / "serve_config.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        main(["list", "--config", str(file)])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_every_command_and_option_is_documented() -> None:
     documented = (ROOT / "docs" / "models.md").read_text()
     for action in _parser()._actions:
