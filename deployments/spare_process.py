@@ -19,6 +19,8 @@ KEEP_S = 365 * 86_400
 ANSWER_S = 10.0
 CHECKS = 3
 """Between two looks, a second apart."""
+PAUSE_CHECKS = 300
+"""After a look that failed: the node's processes are busy, or this Ray is another one."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,22 +39,27 @@ class SpareProcess:
 
     def __init__(self, pool: ProcessPool) -> None:
         self._pool = pool
-        self._checks = 0
+        self._checks_left = CHECKS
         self._missed = False
+        self._failed = False
         self._looking: asyncio.Future[None] | None = None
 
     def check(self) -> None:
         """To be called every second, on the event loop. Nobody waits for the look at the pool."""
-        self._checks += 1
-        if self._checks % CHECKS == 0 and self._looking is None:
+        self._checks_left -= 1
+        if self._checks_left <= 0 and self._looking is None:
+            self._checks_left = CHECKS
             self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
             self._looking.add_done_callback(self._looked)
 
     def _looked(self, look: asyncio.Future[None]) -> None:
-        if look.cancelled() or look.exception() is None:
-            self._looking = None
-        else:  # and there is no other look: tasks wake all the same
-            logger.warning("Tasks wake more slowly: no process is kept.", exc_info=look.exception())
+        self._looking = None
+        error = None if look.cancelled() else look.exception()
+        if error is not None:
+            self._checks_left = PAUSE_CHECKS
+            if not self._failed:  # tasks wake all the same
+                logger.warning("Tasks wake more slowly: no process is kept.", exc_info=error)
+        self._failed = error is not None
 
     def _look(self) -> None:
         missing = not self._pool.has_spare()
