@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from deployments.ingress.app import all_endpoints
-from deployments.ingress.validation_errors import explain_validation
+from deployments.ingress.validation_errors import TAGS, explain_validation
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 QUESTION = {"type": "predicate", "instructions": "The sea is calm."}
@@ -95,3 +96,24 @@ def test_what_tells_members_of_a_union_apart_is_no_field(
 def test_an_unknown_type_is_answered_with_those_that_there_are() -> None:
     _, said = refusal("/v1/decisions", {**DECISIONS, "questions": [{"type": "guess"}]})
     assert "'predicate', 'choice', 'score'" in said
+
+
+def test_the_tags_of_unions_are_known() -> None:
+    """Of every schema of a request: one that is not would become a part of the field's name."""
+    tags: set[str] = set()
+    for endpoint in all_endpoints():
+        if endpoint.body is not None:
+            tags |= set(_tags_in(endpoint.body.model_json_schema()))
+    assert tags == TAGS
+
+
+def _tags_in(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        discriminator = schema.get("discriminator")
+        if isinstance(discriminator, dict) and "mapping" in discriminator:
+            yield from discriminator["mapping"]
+        for part in schema.values():
+            yield from _tags_in(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _tags_in(part)
