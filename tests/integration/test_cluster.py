@@ -27,6 +27,7 @@ from PIL import Image
 from launcher.edge import haproxy_binary
 from launcher.front import Front
 from tests.ports import quiet_port
+from tests.processes import ended
 from tests.ray_cluster import PATIENCE_S, Node, RayCluster, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +109,10 @@ class Deployed:
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return httpx.post(self.url + path, json=body, timeout=PATIENCE_S)
+
+    def ingresses(self) -> list[psutil.Process]:
+        replicas = self.cluster.replicas()
+        return [psutil.Process(pid) for pid, name in replicas.items() if name == "Ingress"]
 
     def running(self) -> bool:
         if self.cluster.application().get("status") != "RUNNING":
@@ -260,12 +265,11 @@ def test_tasks_that_want_a_gpu_run_where_one_is(deployed: Deployed) -> None:
 
 def test_the_loss_of_every_ingress(deployed: Deployed) -> None:
     """What is asked when they are gone waits for those that come."""
-    replicas = deployed.cluster.replicas()
-    lost = [psutil.Process(pid) for pid, name in replicas.items() if name == "Ingress"]
-    assert len(lost) == 2
+    wait_until(lambda: len(deployed.ingresses()) == 2, "both are there")
+    lost = deployed.ingresses()
     for process in lost:
         process.kill()
-    psutil.wait_procs(lost)
+    wait_until(lambda: all(map(ended, lost)), "both have ended")
     for task, (path, body) in REQUESTS.items():
         assert deployed.post(path, body).status_code == 200, task
 
