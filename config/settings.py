@@ -5,9 +5,8 @@ Every field is documented in docs/operations.md (a test compares both).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -20,8 +19,6 @@ Count = Annotated[int, Field(gt=0, le=1_000_000)]
 LocalPath = Annotated[Path, AfterValidator(with_home)]
 DataDir = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.\-]*://")] | LocalPath
 Bytes = Annotated[int, Field(gt=0, le=8 << 30)]
-IMPORT_PATH = "graph:app"
-"""Of our application, in a `serve_config.yaml`."""
 VECTOR_BYTES = 4096
 """Of a remembered vector with its key, for most models at most."""
 
@@ -318,10 +315,3 @@ class AppConfig(_Settings):
             if catalog.find(name) is None:
                 raise CatalogError(f"'preload' names '{name}', which is no model of the catalogue")
         return catalog
-
-
-def settings_in(document: Mapping[str, Any]) -> Iterator[AppConfig]:
-    """Those of each of our applications in a `serve_config.yaml`. Raises ValidationError."""
-    for application in document["applications"]:
-        if application.get("import_path") == IMPORT_PATH:
-            yield AppConfig.model_validate(application.get("args") or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from config.catalog import CatalogError
-from config.settings import settings_in
+from config.settings import AppConfig
 from launcher.errors import LaunchError
 
 Document = dict[str, Any]
 
+OUR_APPLICATION = "graph:app"
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8000
 
@@ -40,11 +42,12 @@ def read_config(path: Path, port: int | None = None) -> Document:
 
 def check_form(document: object, name: str) -> None:
     """Refuse what the launcher cannot read; Serve's own schema says the rest."""
-    if not isinstance(document, dict) or not document.get("applications"):
+    applications = document.get("applications") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(applications, list) or not applications:
         raise LaunchError(f"{name} has no 'applications'.")
     if not isinstance(document.get("http_options", {}), dict):
         raise LaunchError(f"{name}: 'http_options' is not a mapping.")
-    for index, application in enumerate(document["applications"]):
+    for index, application in enumerate(applications):
         if not isinstance(application, dict):
             raise LaunchError(f"{name}: application {index} is not a mapping.")
 
@@ -109,3 +112,10 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def settings_in(document: Document) -> Iterator[AppConfig]:
+    """Those of each of our applications. Raises ValidationError."""
+    for application in document["applications"]:
+        if application.get("import_path") == OUR_APPLICATION:
+            yield AppConfig.model_validate(application.get("args") or {})

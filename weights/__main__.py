@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
 from tqdm import tqdm
 
 from config.catalog import (
@@ -24,7 +22,8 @@ from config.catalog import (
     load_catalog,
 )
 from config.paths import default_weights_dir
-from config.settings import settings_in
+from launcher.configuration import read_config, settings_in
+from launcher.errors import LaunchError
 from models.errors import ModelLoadError
 from weights.cache import WeightsCache
 from weights.fetch import fetch, locate, share
@@ -70,15 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fill_in(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """What the command line leaves open, from a server's configuration."""
     try:
-        settings = next(settings_in(yaml.safe_load(options.config.read_text())), None)
-    except OSError as error:
-        parser.error(f"--config: {error.strerror or error}")
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
-        parser.error(f"--config: {options.config.name} is no configuration of Ray Serve")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, ("args", *first["loc"])))
-        parser.error(f"--config: {options.config.name}: {where}: {first['msg']}")
+        settings = next(settings_in(read_config(options.config)), None)
+    except LaunchError as error:
+        parser.error(f"--config: {error}")
     if settings is None:
         parser.error(f"--config: {options.config.name} has no application of this server")
     options.added = settings.models

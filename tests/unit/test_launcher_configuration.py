@@ -58,6 +58,7 @@ def test_the_chosen_port_wins_and_the_rest_stays(config: Path) -> None:
         ("applications: [", "is not YAML"),
         ("- a list", "has no 'applications'"),
         ("applications: []", "has no 'applications'"),
+        ("applications: 5", "has no 'applications'"),
         ("", "has no 'applications'"),
         ("applications: [graph:app]", "application 0 is not a mapping"),
         ("applications: [{import_path: x}]\nhttp_options: 8000", "'http_options' is not a mapping"),

@@ -231,10 +231,9 @@ def test_the_models_and_folders_of_a_servers_configuration(
     [
         ("applications: [{import_path: 'graph:app', args: {modles: []}}]", "args.modles: Extra"),
         ("applications: [{import_path: 'other:app'}]", "has no application of this server"),
-        ("applications: 5", "is no configuration of Ray Serve"),
-        ("[", "is no configuration of Ray Serve"),
-        ("{}", "is no configuration of Ray Serve"),
-        (None, "--config: No such file"),
+        ("applications: 5", "serve_config.yaml has no 'applications'"),
+        ("[", "serve_config.yaml is not YAML"),
+        (None, "serve_config.yaml cannot be read: No such file"),
     ],
 )
 def test_a_broken_configuration_exits_with_2(

@@ -41,7 +41,7 @@ def as_arrow(result: AnomalyScores, indices: Sequence[int]) -> Response:
     """One record batch. Arrow is imported on first use: few clients want it."""
     import pyarrow as pa
 
-    picked = np.arange(len(indices)) if isinstance(indices, range) else np.asarray(indices, int)
+    picked = np.fromiter(indices, np.int64, len(indices))
     columns = {
         "index": picked,
         "score": np.asarray(result.scores, np.float64)[picked],
